@@ -1,0 +1,1 @@
+"""Everything that talks to SMTP clients: sockets, flow control, deadlines."""

@@ -1,0 +1,67 @@
+"""Facts about one connection: who is at its ends and what protects it."""
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+
+def plain_address(text: str) -> str:
+    """An IP address in its canonical text, an IPv4-mapped IPv6 one as IPv4; scope ids are dropped.
+
+    Raises ValueError for anything else.
+    """
+    address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+class Proxy:
+    """What a PROXY header told of the connection besides its ends; TLV texts, "" where absent."""
+
+    __slots__ = (
+        "alpn",
+        "client_cn",
+        "client_verified",
+        "remote_ip",
+        "sni",
+        "tls",
+        "unique_id",
+        "version",
+    )
+
+    def __init__(self, remote_ip: str, version: int) -> None:
+        self.remote_ip = remote_ip  # the proxy's own address
+        self.version = version  # of the header: 1 or 2
+        self.unique_id = ""
+        self.sni = ""
+        self.alpn = ""
+        self.tls = ""
+        self.client_cn = ""
+        self.client_verified: bool | None = None
+
+
+class Peer:
+    """One connection's ends; addresses are canonical text (`plain_address`)."""
+
+    __slots__ = (
+        "cipher",
+        "helo",
+        "local_ip",
+        "local_port",
+        "proxy",
+        "remote_ip",
+        "remote_port",
+        "secure",
+        "tls",
+        "user",
+    )
+
+    def __init__(self, local_ip: str, local_port: int, remote_ip: str, remote_port: int) -> None:
+        self.local_ip = local_ip
+        self.local_port = local_port
+        self.remote_ip = remote_ip
+        self.remote_port = remote_port
+        self.proxy: Proxy | None = None
+        self.secure = False
+        self.tls = ""  # protocol version where TLS ends here
+        self.cipher = ""
+        self.helo = ""  # the argument of HELO or EHLO; owned by the session
+        self.user = ""  # after AUTH; owned by the session

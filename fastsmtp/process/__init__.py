@@ -1,0 +1,1 @@
+"""One process as an operator sees it: configuration, start, stop, logs, command line."""

@@ -1,0 +1,100 @@
+"""Every reply that the server gives, as a value (RFC 5321 §4.2, enhanced codes RFC 2034, 3463).
+
+Takes nothing from a client: text that a client sent goes through `printable` first.
+A reply knows its bytes, so that sending one costs no formatting.
+"""
+
+from collections.abc import Sequence
+
+MAX_LINE = 512
+"""Octets of one reply line, its CRLF included (RFC 5321 §4.5.3.1.5)."""
+
+MAX_QUEUED = 2000
+"""Octets of the reply that names identifiers; Exim reads 4,096 at most."""
+
+
+class Reply:
+    """One reply: a code, an enhanced status code (or "") and a line of text; never changes."""
+
+    __slots__ = ("code", "enhanced", "text", "wire")
+
+    def __init__(self, code: int, enhanced: str, text: str) -> None:
+        self.code = code
+        self.enhanced = enhanced
+        self.text = text
+        status = f"{code} {enhanced}" if enhanced else f"{code}"
+        self.wire = f"{status} {text}\r\n".encode()
+
+    def __repr__(self) -> str:
+        return f"<Reply {self.wire[:-2].decode()}>"
+
+
+def printable(text: str) -> str:
+    """What a client sent, safe for a reply or a log line: controls become "?"; 200 characters."""
+    return "".join(c if c.isprintable() else "?" for c in text[:200])
+
+
+def queued(stored: Sequence[tuple[str, str]]) -> bytes:
+    """The 250 for a message whose every recipient is stored: one identifier line a recipient.
+
+    `stored` holds (message-id, recipient mailbox). Lines are added while the whole reply stays
+    under `MAX_QUEUED` octets; then one line counts the rest.
+    """
+    lines = [b"2.0.0 Ok, your message has been queued using the following identifiers:"]
+    room = MAX_QUEUED - len(lines[0]) - len("250-\r\n250 2.0.0 and 1000000 more\r\n")
+    for position, (message_id, mailbox) in enumerate(stored):
+        line = f"2.0.0 {message_id} for {printable(mailbox)}".encode()[: MAX_LINE - 6]
+        room -= len(line) + 6
+        if room < 0:
+            lines.append(b"2.0.0 and %d more" % (len(stored) - position))
+            break
+        lines.append(line)
+    last = lines.pop()
+    return b"".join(b"250-%b\r\n" % line for line in lines) + b"250 " + last + b"\r\n"
+
+
+# Success
+SENDER_OK = Reply(250, "2.1.0", "Sender ok")
+RECIPIENT_OK = Reply(250, "2.1.5", "Recipient ok")
+OK = Reply(250, "2.0.0", "Ok")
+BYE = Reply(221, "2.0.0", "Bye")
+VRFY = Reply(252, "2.0.0", "Cannot verify, but will accept the message")
+HELP = Reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT: see RFC 5321")
+GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
+
+# The sink's outcomes
+NOT_STORED = Reply(451, "4.3.0", "Message could not be stored, try again later")
+UNROUTABLE = Reply(451, "4.3.5", "Message has no queue to go to, try again later")
+NO_SPACE = Reply(452, "4.3.1", "Insufficient system storage, try again later")
+TOO_LARGE = Reply(552, "5.3.4", "Message too large")
+UNAVAILABLE = Reply(421, "4.3.2", "Service not available, try again later")
+INTERNAL = Reply(451, "4.3.0", "Local error, try again later")
+
+# The content's refusals
+BARE_NEWLINE = Reply(550, "5.6.0", "Bare CR or LF in the message (RFC 5321 section 2.3.8)")
+NOT_UTF8 = Reply(554, "5.6.3", "Message is not UTF-8 and cannot be converted")
+TOO_MANY_HEADERS = Reply(552, "5.3.4", "Too many X-MQ headers")
+LOOP = Reply(554, "5.4.6", "Too many Received fields, mail loop")
+
+# The session's refusals
+TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")
+NO_RECIPIENTS = Reply(503, "5.5.1", "No valid recipients")
+NESTED_MAIL = Reply(503, "5.5.1", "Sender already given")
+HELLO_FIRST = Reply(503, "5.5.1", "Send HELO or EHLO first")
+MAIL_FIRST = Reply(503, "5.5.1", "Send MAIL first")
+WRONG_ORDER = Reply(503, "5.5.1", "Bad sequence of commands")
+UNKNOWN_COMMAND = Reply(500, "5.5.2", "Command unrecognized")
+NOT_IMPLEMENTED = Reply(502, "5.5.1", "Command not implemented")
+BAD_LINE = Reply(500, "5.5.2", "Bare CR, bare LF or NUL in a command")
+LINE_TOO_LONG = Reply(500, "5.5.2", "Line too long")
+BAD_ARGUMENT = Reply(501, "5.5.4", "Syntax error in arguments")
+BAD_SENDER = Reply(553, "5.1.7", "Bad sender address")
+BAD_RECIPIENT = Reply(553, "5.1.3", "Bad recipient address")
+NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "Address needs SMTPUTF8 and valid UTF-8")
+UNKNOWN_PARAMETER = Reply(555, "5.5.4", "Parameter not recognized")
+NO_CERTIFICATE = Reply(454, "4.7.0", "TLS not available")
+PROTOCOL_ERROR = Reply(554, "5.5.0", "Protocol error, closing")
+TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing")
+TOO_SLOW = Reply(421, "4.4.2", "Timeout, closing")
+TOO_MANY_CONNECTIONS = Reply(421, "4.3.2", "Too many connections, try again later")
+STOPPING = Reply(421, "4.3.2", "Service is stopping, try again")

@@ -1,0 +1,1 @@
+"""Where accepted mail goes: `base.Sink` is the contract, the other modules keep it."""

@@ -1,0 +1,35 @@
+"""The contract of everything that takes accepted mail: a sink never learns what SMTP is."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from fastsmtp.payload import Outgoing
+from fastsmtp.replies import Reply
+
+Done = Callable[[Reply | None], None]
+"""Told once what became of a message: None, every recipient is stored; else the reply to give."""
+
+
+class Sink(Protocol):
+    """Takes messages and tells later what became of them. All calls come from the event loop."""
+
+    async def start(self) -> None:
+        """Begin to take mail. A store that is away now is no error: the gate says so meanwhile.
+
+        Raises OSError or ValueError where the sink can never work as configured; the text says
+        what to change.
+        """
+
+    def put(self, message: Sequence[Outgoing], done: Done) -> None:
+        """Take one message, an `Outgoing` for each recipient, at least one.
+
+        `done` is called exactly once, always later (never inside `put`), from the event loop,
+        with None only after every recipient is safely stored (confirmed and routed by the
+        broker, or committed to disk). A sink that is closed answers too.
+        """
+
+    async def close(self) -> None:
+        """Take no more, wait until all that was put is answered, and let go of everything."""
+
+    def __str__(self) -> str:
+        """Where the mail goes, for the ready line; without passwords."""

@@ -1,0 +1,1 @@
+"""The sink that publishes to RabbitMQ and waits for its confirms."""

@@ -1,0 +1,1 @@
+"""What several test files need: real brokers, clients, oracles."""

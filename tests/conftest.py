@@ -1,8 +1,10 @@
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support import rabbitmq
+from tests.support.daemon import Daemon
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +34,24 @@ def make_broker() -> Iterator[Callable[..., rabbitmq.Broker]]:
     yield make
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def start_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Starts daemons with the given settings; each must end in order when the test is over."""
+    started: list[Daemon] = []
+
+    def start(**settings: object) -> Daemon:
+        folder = tmp_path / f"daemon{len(started)}"
+        folder.mkdir()
+        started.append(Daemon(folder, **settings))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    try:
+        for each in started:
+            each.close()
+    finally:
+        for each in started:
+            each.kill()

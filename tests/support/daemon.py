@@ -1,0 +1,124 @@
+"""The real daemon as a process of its own: a free port of 127.0.0.1, a folder of its own.
+
+Nothing is mocked: what a test gives are settings, what it gets are a port, a log and exit codes.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+COMMAND = (sys.executable, "-c", "import sys, fastsmtp.process.cli as c; sys.exit(c.main())")
+"""What the installed `fastsmtp` command does, with the interpreter and the sources of the tests."""
+
+READY = re.compile(r"\bready\b.*?127\.0\.0\.1:(\d+)")
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 60.0
+
+
+class Daemon:
+    """One fastsmtp. `settings` are keys of config.md with `_` for `-`: `smtp_maxsize="1MB"`."""
+
+    def __init__(self, folder: Path, command: Sequence[str] = COMMAND, **settings: object) -> None:
+        self.folder = folder
+        self.command = command
+        self.settings: dict[str, object] = {
+            "smtp_ip": "127.0.0.1",
+            "smtp_port": 0,
+            "smtp_hostname": "mx.example.com",
+            "rabbitmq_address": "none",
+            "queue_file": folder / "queue.db",
+        } | settings
+        self.config = folder / "config.txt"
+        self.stderr = folder / "stderr.txt"
+        self.env = {key: value for key, value in os.environ.items() if key[:9] != "FASTSMTP_"}
+        self.env["PYTHONPATH"] = str(ROOT)
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start and wait for the ready line. A second start listens on the same port again."""
+        before = self.launch()
+        ready = self.wait_for(READY, START_TIMEOUT, before)
+        self.port = self.settings["smtp_port"] = int(ready[1])
+
+    def launch(self) -> int:
+        """Start and do not wait; gives how long the log was before."""
+        assert self.process is None
+        lines = (f"{key.replace('_', '-')}: {value}\n" for key, value in self.settings.items())
+        self.config.write_text("".join(lines))
+        with self.stderr.open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [*self.command, "--config-file", str(self.config)],
+                env=self.env,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                start_new_session=True,
+            )
+            return stderr.tell()
+
+    @property
+    def log(self) -> str:
+        """Everything that it wrote to standard error since the first start."""
+        return self.stderr.read_text(errors="replace")
+
+    def wait_for(
+        self, pattern: re.Pattern[str], timeout: float = 10.0, offset: int = 0
+    ) -> re.Match[str]:
+        """The first match in the log from `offset` on; fails when the process ends before."""
+        assert self.process is not None
+        deadline = time.monotonic() + timeout
+        while True:
+            ended = self.process.poll()
+            if found := pattern.search(self.stderr.read_bytes()[offset:].decode(errors="replace")):
+                return found
+            if ended is not None or time.monotonic() > deadline:
+                how = "is running" if ended is None else f"ended with {ended}"
+                raise AssertionError(f"no {pattern.pattern!r} in its log, it {how}:\n{self.log}")
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """SIGTERM: it must end with 0."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"still there after SIGTERM:\n{self.log}") from None
+        self.process = None
+        assert code == 0, self.log
+
+    def kill(self) -> None:
+        """kill -9 of it and all that it started."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def queue(self, *arguments: str) -> str:
+        """`fastsmtp queue …` with the same settings: what it printed. Raises if it failed."""
+        done = subprocess.run(
+            [*COMMAND, "queue", *arguments, "--config-file", str(self.config)],
+            env=self.env,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+        return done.stdout.decode()
+
+    def close(self) -> None:
+        """For the end of a test: in order, where it still runs."""
+        if self.process is not None:
+            self.stop()

@@ -1,0 +1,150 @@
+"""Each layer imports only what stands above it: this table is the architecture."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+LAYERS = {
+    "wire": ["_parser", "_content", "_proxy"],
+    "model": [
+        *("replies", "envelope", "peer", "gate", "ids", "metrics"),
+        *("settings", "declaration", "values"),
+    ],
+    "session": ["_session"],
+    "payload": ["headers", "payload"],
+    "sinks": ["sinks"],
+    "net": ["net"],
+    "process": ["process"],
+}
+"""Layer → the modules and packages of fastsmtp that are in it."""
+
+MAY_IMPORT = {
+    "wire": set(),
+    "model": set(),
+    "session": {"wire", "model"},
+    "payload": {"wire", "model"},
+    "sinks": {"model", "payload"},
+    "net": {"wire", "model", "session", "payload", "sinks"},
+    "process": {"wire", "model", "session", "payload", "sinks", "net"},
+}
+"""Layer → the other layers that it may import; its own it may always."""
+
+LAYER_OF = {module: layer for layer, modules in LAYERS.items() for module in modules}
+SOURCES = sorted(
+    path
+    for suffix in ("py", "pyi", "pyx", "pxd")
+    for path in (ROOT / "fastsmtp").rglob(f"*.{suffix}")
+)
+
+FROM = re.compile(r"^[ \t]*from[ \t]+(\.*)([\w.]*)[ \t]+c?import[ \t]+(.+)", re.MULTILINE)
+IMPORT = re.compile(r"^[ \t]*c?import[ \t]+(.+)", re.MULTILINE)
+IN_PARENTHESES = re.compile(r"import[ \t]*\(([^)]*)\)")
+
+
+def python_imports(text: str) -> Iterator[tuple[int, str, list[str]]]:
+    """Every import statement as (dots, module, names); `import a.b` has no names."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name, []) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.level, node.module or "", [alias.name for alias in node.names]
+
+
+def cython_imports(text: str) -> Iterator[tuple[int, str, list[str]]]:
+    """The same for Cython, where `ast` does not help."""
+    text = re.sub(r"#.*", "", text).replace("\\\n", " ")
+    text = IN_PARENTHESES.sub(lambda found: "import " + " ".join(found[1].split()), text)
+    for dots, module, names in FROM.findall(text):
+        yield len(dots), module, [name.split()[0] for name in names.split(",") if name.strip()]
+    for names in IMPORT.findall(text):
+        yield from ((0, name.split()[0], []) for name in names.split(","))
+
+
+def imported(module: str, text: str, cython: bool) -> set[str]:
+    """The full names that the package module `module` ("sinks.base") takes from fastsmtp."""
+    found = set()
+    for dots, base, names in (cython_imports if cython else python_imports)(text):
+        if dots:
+            parents = ["fastsmtp", *module.split(".")][:-dots]
+            base = ".".join([*parents, base] if base else parents)
+        if base == "fastsmtp":
+            found.update(names)
+        elif base.startswith("fastsmtp."):
+            found.add(base.removeprefix("fastsmtp."))
+    return {name for name in found if not name.startswith("__")}
+
+
+def trespasses(module: str, text: str, cython: bool = False) -> list[str]:
+    """What `module` imports that its layer may not."""
+    layer = LAYER_OF[module.split(".")[0]]
+    allowed = MAY_IMPORT[layer] | {layer}
+    return [
+        f"{module} ({layer}) imports {name}"
+        for name in sorted(imported(module, text, cython))
+        if LAYER_OF.get(name.split(".")[0]) not in allowed
+    ]
+
+
+def test_every_file_has_a_layer() -> None:
+    files = {path.relative_to(ROOT / "fastsmtp").parts[0].split(".")[0] for path in SOURCES}
+    assert files - {"__init__", "__main__"} <= LAYER_OF.keys()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_layers_point_one_way(path: Path) -> None:
+    relative = path.relative_to(ROOT / "fastsmtp")
+    module = ".".join([*relative.parent.parts, relative.name.split(".")[0]])
+    if module in ("__init__", "__main__"):
+        return
+    assert trespasses(module, path.read_text(), path.suffix in (".pyx", ".pxd")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("gate", "from fastsmtp.sinks.base import Sink"),
+        ("gate", "from fastsmtp import (\n    payload,\n)"),
+        ("gate", "import os, fastsmtp.payload"),
+        ("gate", "def late():\n    from fastsmtp.payload import Outgoing"),
+        ("gate", "if TYPE_CHECKING:\n    from .payload import Outgoing"),
+        ("sinks.base", "from .. import net"),
+        ("sinks.rabbitmq.link", "from ...process import worker"),
+        ("sinks.store", "from fastsmtp import _parser"),
+        ("replies", "from fastsmtp import new_module_without_a_layer"),
+    ],
+)
+def test_the_walk_finds_a_trespass(module: str, text: str) -> None:
+    assert len(trespasses(module, text)) == 1
+    assert len(trespasses(module, text, cython=True)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from fastsmtp._session cimport Session",
+        "cimport fastsmtp._session",
+        "cimport cython, fastsmtp._session as s",
+        "from fastsmtp cimport _session",
+        "from fastsmtp cimport (\n    _content,  # ours (wire)\n    _session,\n)",
+        "from ._session import Session",
+    ],
+)
+def test_the_walk_finds_a_trespass_in_cython(text: str) -> None:
+    assert trespasses("_parser", text, cython=True) == ["_parser (wire) imports _session"]
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("gate", "from fastsmtp.replies import Reply\nimport socket"),
+        ("sinks.rabbitmq.link", "from fastsmtp.sinks import base\nfrom .underlay import Batch"),
+        ("process.worker", "from fastsmtp import __version__, _session\nimport fastsmtp.net.tls"),
+    ],
+)
+def test_the_walk_lets_the_rest_pass(module: str, text: str) -> None:
+    assert trespasses(module, text) == trespasses(module, text, cython=True) == []

@@ -2,9 +2,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support import rabbitmq
 from tests.support.daemon import Daemon
+
+# A test machine is busy: how long one example takes says nothing.
+settings.register_profile("tests", deadline=None)
+settings.register_profile("fuzz", deadline=None, max_examples=100_000)
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,104 @@
+# `make help` says what there is. PYTHON chooses the interpreter: make PYTHON=python3.13 test
+PYTHON ?= python3
+FASTSMTP_BUILD ?= release
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := .run
+
+PYTEST := $(BIN)/python -m pytest
+# Two at a time: the tests start brokers and daemons, each of which wants a processor too.
+JOBS ?= 2
+CYTHON := $(shell find fastsmtp -name '*.pyx' -o -name '*.pxd')
+EXTENSIONS := $(subst /,.,$(basename $(shell find fastsmtp -name '*.pyx')))
+
+define FIRST_MAIL
+
+To send a mail, paste this into another terminal, in any folder:
+
+  $(PYTHON) -c 'import smtplib; s = smtplib.SMTP("127.0.0.1", 2525); s.set_debuglevel(1); s.sendmail("you@example.com", "friend@example.org", "Subject: Hello\n\nHello, fastsmtp.\n"); s.quit()'
+
+or, with swaks:  swaks --server 127.0.0.1:2525 --from you@example.com --to friend@example.org
+
+To see what became of it (the last line of the 250 reply names its identifier, for "queue show"):
+
+  $(CURDIR)/$(BIN)/fastsmtp queue list --queue-file $(CURDIR)/$(RUN)/queue.db
+
+Control-C ends it.
+
+endef
+
+export FASTSMTP_BUILD FIRST_MAIL
+
+.PHONY: help run test lint debug sanitize fuzz soak bench docs clean tools
+
+help: ## say what there is (default)
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-9s %s\n", $$1, $$2 }'
+
+# The virtual environment: each stamp is younger than what it was made from.
+$(VENV)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("fastsmtp needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; choose one: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	@touch $@
+
+$(VENV)/installed: $(VENV)/python pyproject.toml setup.py
+	@find fastsmtp -name '*.so' -delete
+	$(BIN)/python -m pip install -q --group build
+	$(BIN)/python -m pip install -q --no-build-isolation --editable .
+	@rm -f $(VENV)/built-*; touch $@ $(VENV)/built-$(FASTSMTP_BUILD)
+
+# Another kind of build leaves other machine code in the same place, so it compiles everything.
+$(VENV)/built-$(FASTSMTP_BUILD): $(VENV)/installed $(CYTHON)
+	$(BIN)/python setup.py -q build_ext --inplace $(if $(wildcard $@),,--force)
+	@rm -f $(VENV)/built-*; touch $@
+
+$(VENV)/test-tools: $(VENV)/installed
+	$(BIN)/python -m pip install -q --group test --group lint
+	@touch $@
+
+$(VENV)/bench-tools: $(VENV)/installed
+	$(BIN)/python -m pip install -q --group bench
+	@touch $@
+
+tools:
+	@PYTHON=$(PYTHON) sh tests/install-tools
+
+run: $(VENV)/built-$(FASTSMTP_BUILD) ## start on 127.0.0.1:2525 with the embedded queue
+	@mkdir -p $(RUN)
+	@echo "$$FIRST_MAIL"
+	@exec $(BIN)/fastsmtp --smtp-ip 127.0.0.1 --smtp-port 2525 --rabbitmq-address none --queue-file $(RUN)/queue.db
+
+test: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools lint ## install what the tests need, build, lint, run all tests
+	$(PYTEST) -n $(JOBS) --dist worksteal
+
+lint: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## ruff, mypy, stubtest, cython-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/stubtest $(EXTENSIONS)
+	$(BIN)/cython-lint fastsmtp
+
+debug: ## all tests on a build with bounds checks and assertions
+	$(MAKE) test FASTSMTP_BUILD=debug
+
+SANITIZER = $(shell $(CC) -print-file-name=$(1))
+sanitize: ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(MAKE) $(VENV)/built-sanitize $(VENV)/test-tools FASTSMTP_BUILD=sanitize
+	LD_PRELOAD="$(call SANITIZER,libasan.so) $(call SANITIZER,libubsan.so)" PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		$(PYTEST) -n $(JOBS) --dist worksteal
+
+fuzz: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## the property tests with very many examples
+	$(PYTEST) -n $(JOBS) --timeout 0 --hypothesis-profile fuzz $$(grep -rl 'import.*hypothesis\|from hypothesis' tests --include 'test_*.py')
+
+soak: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## the ledger of lost mail for SOAK_MINUTES (10)
+	$(BIN)/python -m tests.faults.soak $(or $(SOAK_MINUTES),10)
+
+bench: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/bench-tools $(VENV)/test-tools ## speed and CPU against smtp-sink and aiosmtpd
+	$(BIN)/python -m bench
+
+docs: $(VENV)/built-$(FASTSMTP_BUILD) ## write docs/settings.md from the declarations
+
+clean: ## remove everything that was built or installed here
+	rm -rf build dist *.egg-info $(VENV) $(RUN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tools
+	find fastsmtp \( -name '*.so' -o -name '*.c' -o -name __pycache__ \) -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""How one setting is declared: what stands in the metadata of its field in `Settings`."""
+"""How one setting is declared: the metadata of its field in `Settings`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,11 +14,21 @@ class Setting:
     group: str
     kind: Kind
     default: str  # as a config file has it; "" where it is empty or computed
+    value: object  # the same as a value; None where it is computed
     meaning: str
     words: str  # what the default is where its text does not tell
     secret: bool  # the value is shown nowhere
     unbuilt: bool  # any value but the default is refused for now
     unbuilt_values: tuple[str, ...]  # these values are refused for now
+
+    @property
+    def shown_default(self) -> str:
+        """The default in words of the documentation."""
+        return self.words or self.default or "empty"
+
+    def is_built(self, value: object) -> bool:
+        """Whether the server can do what `value` asks for."""
+        return value not in self.unbuilt_values and not (self.unbuilt and value != self.value)
 
 
 def setting(
@@ -34,10 +44,12 @@ def setting(
     unbuilt_values: tuple[str, ...] = (),
 ) -> Any:
     """The field of one setting; `compute` makes a default that depends on the machine."""
+    value = None if compute else kind.parse(default) if default else kind.empty
     about = Setting(
         group=group,
         kind=kind,
         default=default,
+        value=value,
         meaning=meaning,
         words=words,
         secret=secret,
@@ -46,5 +58,4 @@ def setting(
     )
     if compute is not None:
         return field(default_factory=compute, metadata={"setting": about})
-    value = kind.parse(default) if default else kind.empty
     return field(default=value, metadata={"setting": about})

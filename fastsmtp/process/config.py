@@ -1,0 +1,175 @@
+"""The sources of the configuration become `Settings`, or a list of everything that is wrong.
+
+Later sources win: defaults, /etc/fastsmtp/config.txt, each --config-file, the environment, the
+command line. Opens files for reading only; never prints, and never repeats a secret.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastsmtp.process import checks, mailerq
+from fastsmtp.settings import SETTINGS, Settings, attribute
+from fastsmtp.values import BROKER, mask_broker
+
+DEFAULT_FILE = "/etc/fastsmtp/config.txt"
+PREFIX = "FASTSMTP_"
+
+# Variables of that prefix that others set: our own build, and what Docker and Kubernetes tell
+# about a service that is called fastsmtp.
+_FOREIGN = re.compile(PREFIX + r"(BUILD|NAME|ENV_.*|PORT(_.*)?|SERVICE_.*)")
+
+
+class ConfigError(Exception):
+    """The configuration is wrong; `errors` and `warnings` hold one line a finding."""
+
+    def __init__(self, errors: list[str], warnings: list[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = errors
+        self.warnings = warnings
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One value as a source gave it."""
+
+    source: str  # "config.txt:12", "environment" or "command line"
+    key: str
+    text: str
+
+
+@dataclass(slots=True)
+class _Findings:
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)  # by key; none for a default
+    sources: dict[str, str] = field(default_factory=dict)  # of what is given, by key
+    broken: set[str] = field(default_factory=set)  # keys with a value that has no meaning
+
+
+def load(
+    files: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    options: Iterable[tuple[str, str]] = (),
+    default_file: str = DEFAULT_FILE,
+) -> tuple[Settings, list[str]]:
+    """Read every source; gives the settings and the warnings, one line each.
+
+    `options` are the (key, text) pairs of the command line. `default_file` need not exist.
+    Raises ConfigError with every error at once.
+    """
+    found = _Findings()
+    for path in [default_file] * Path(default_file).exists() + list(files):
+        _take(_file(path, found), found)
+    _take(_environment(environment or {}), found)
+    _take([Given("command line", key, text) for key, text in options], found)
+    settings = Settings(**{attribute(key): value for key, value in found.values.items()})
+    for keys, problem in checks.errors(settings):
+        if found.broken.isdisjoint(keys):
+            source = found.sources.get(keys[0], "default")
+            found.errors.append(f"{source}: {keys[0]}: {problem}")
+    found.warnings += checks.warnings(settings)
+    if found.errors:
+        raise ConfigError(found.errors, found.warnings)
+    return settings, found.warnings
+
+
+def _file(path: str, found: _Findings) -> Iterator[Given]:
+    try:
+        content = _content(path)
+    except ValueError as error:
+        found.errors.append(f"{path}: expected {error}")
+        return
+    for number, line in enumerate(content.split("\n"), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        key, colon, text = (part.strip() for part in line.partition(":"))
+        if colon:
+            yield Given(f"{path}:{number}", key, text)
+        else:
+            found.errors.append(f"{path}:{number}: expected key: value, found {_named(key)}")
+
+
+def _environment(environment: Mapping[str, str]) -> Iterator[Given]:
+    for name, text in environment.items():
+        if name.startswith(PREFIX) and not _FOREIGN.fullmatch(name):
+            key = name.removeprefix(PREFIX).lower().replace("_", "-")
+            yield Given("environment", key, text.strip())
+
+
+def _take(source: Iterable[Given], found: _Findings) -> None:
+    """Put one source's values over those of the sources before it."""
+    last: dict[str, Given] = {}
+    for given in source:
+        key = mailerq.ALIASES.get(given.key, given.key)
+        if key in last:
+            found.warnings.append(
+                f"{given.source}: {_named(given.key)} is given twice, this value holds"
+            )
+        last[key] = given
+    for key, given in last.items():
+        if key in SETTINGS:
+            _take_value(key, given, found)
+        elif (warning := mailerq.warning(key, given.text)) is None:
+            found.errors.append(f"{given.source}: {_named(key)}: unknown key{_nearest(key)}")
+        elif warning not in found.warnings:
+            found.warnings.append(warning)
+
+
+def _take_value(key: str, given: Given, found: _Findings) -> None:
+    text, shown = given.text, _shown(key, given.text)
+    found.values.pop(key, None)
+    found.sources[key] = given.source
+    try:
+        if text.startswith("@/"):
+            text, shown = _content(text[1:]).strip(), f"the content of {text[1:]}"
+        if text:
+            found.values[key] = SETTINGS[key].kind.parse(text)
+    except ValueError as error:
+        found.broken.add(key)
+        found.errors.append(f"{given.source}: {given.key}: expected {error}, found {shown}")
+
+
+def _content(path: str) -> str:
+    """A file's text. Bytes that are not UTF-8 do no harm in a comment; no value takes them."""
+    try:
+        return Path(path).read_text("utf-8", "surrogateescape").removeprefix("\ufeff")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"a file that can be read ({why})") from None
+
+
+def _shown(key: str, text: str) -> str:
+    """How an error shows what was found."""
+    if text.startswith("@/"):
+        return text
+    if SETTINGS[key].secret:
+        return "a value that is not shown"
+    return repr(mask_broker(text) if SETTINGS[key].kind is BROKER else text)
+
+
+def _named(key: str) -> str:
+    """How an error names a key: the rest of a malformed line may be a password."""
+    match = re.match(r"[\w-]+", key)
+    return match[0] if match else "no key"
+
+
+def _nearest(key: str) -> str:
+    near = difflib.get_close_matches(key, SETTINGS, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def written(settings: Settings) -> str:
+    """The effective settings as a config file, passwords masked."""
+    lines: list[str] = []
+    group = ""
+    for key, about in SETTINGS.items():
+        if about.group != group:
+            group = about.group
+            lines += ["", f"# {group}"]
+        text = about.kind.write(getattr(settings, attribute(key)))
+        lines.append(f"{key}: {'***' if about.secret and text else text}".rstrip())
+    return "\n".join(lines[1:]) + "\n"

@@ -42,6 +42,7 @@ setup(
             "cdivision": True,
             "initializedcheck": False,
             "embedsignature": False,
+            "autotestdict": False,
             "binding": False,
         },
     )

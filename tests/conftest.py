@@ -6,6 +6,7 @@ from hypothesis import settings
 
 from tests.support import rabbitmq
 from tests.support.daemon import Daemon
+from tests.support.inbox import EmbeddedInbox, Inbox, RabbitmqInbox
 
 # A test machine is busy: how long one example takes says nothing.
 settings.register_profile("tests", deadline=None)
@@ -61,3 +62,26 @@ def start_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     finally:
         for each in started:
             each.kill()
+
+
+@pytest.fixture(params=["rabbitmq", "embedded"])
+def inbox(request: pytest.FixtureRequest) -> Inbox:
+    """Both places that mail can go to, one after the other: `start_daemon(**inbox.settings)`."""
+    if request.param == "rabbitmq":
+        return RabbitmqInbox(request.getfixturevalue("broker"))
+    return EmbeddedInbox()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The ledgers' judgements are part of every run's output."""
+    lines = [
+        f"{test.nodeid.rpartition('::')[2]}: {value}"
+        for tests in terminalreporter.stats.values()
+        for test in tests
+        if isinstance(test, pytest.TestReport) and test.when == "call"
+        for name, value in test.user_properties
+        if name == "ledger"
+    ]
+    if lines:
+        terminalreporter.section("ledger of lost mail")
+        terminalreporter.write_line("\n".join(lines))

@@ -1,0 +1,56 @@
+"""The two disasters: kill -9 of the broker and of fastsmtp, again and again under load."""
+
+import random
+import time
+
+from tests.faults.ledger import Ledger, Report
+from tests.faults.load import Load
+from tests.support.daemon import Daemon
+from tests.support.inbox import Inbox
+from tests.support.rabbitmq import Broker
+
+FLOW_TIMEOUT = 30.0
+"""Seconds until mail flows: after a broker's return 10 are promised, three times that is borne."""
+
+BETWEEN = 100
+"""Messages acknowledged between two kills."""
+
+
+def kill_broker(broker: Broker, daemon: Daemon, ledger: Ledger, times: int) -> list[float]:
+    """Kill and restart the broker under load; seconds from each return until mail flowed."""
+    chance = random.Random(ledger.seed)
+    back: list[float] = []
+    with Load(daemon.port, ledger) as load:
+        for _ in range(times):
+            load.wait_for(BETWEEN, FLOW_TIMEOUT)
+            if chance.random() < 0.5:
+                # It takes mail and says nothing: what is in flight piles up before it dies.
+                broker.pause()
+                time.sleep(chance.uniform(0, 0.3))
+            broker.kill()
+            time.sleep(chance.uniform(0, 0.5))
+            broker.start()
+            back.append(load.wait_for(1, FLOW_TIMEOUT))
+        load.wait_for(BETWEEN, FLOW_TIMEOUT)
+    return back
+
+
+def kill_daemon(daemon: Daemon, ledger: Ledger, times: int) -> None:
+    """Kill and restart fastsmtp under load, on the same port and the same files."""
+    chance = random.Random(ledger.seed)
+    with Load(daemon.port, ledger) as load:
+        for _ in range(times):
+            load.wait_for(BETWEEN, FLOW_TIMEOUT)
+            time.sleep(chance.uniform(0, 0.05))
+            daemon.kill()
+            daemon.start()
+        load.wait_for(BETWEEN, FLOW_TIMEOUT)
+
+
+def settle(daemon: Daemon, inbox: Inbox, ledger: Ledger) -> Report:
+    """Stop the daemon in order, drain the queue, judge."""
+    daemon.stop()
+    for message in inbox.messages(daemon):
+        token = message["envelope"].partition("@")[0]
+        ledger.found(token, message["envelope"], message["recipient"], message["mime"].encode())
+    return ledger.report()

@@ -1,0 +1,70 @@
+"""Where a test's daemon puts mail, in both kinds: settings for it, and the JSON that is there."""
+
+import asyncio
+import itertools
+import tempfile
+from pathlib import Path
+from typing import Any, Protocol
+
+import aio_pika
+import orjson
+
+from tests.support.daemon import Daemon
+from tests.support.rabbitmq import Broker
+
+_names = itertools.count()
+
+
+class Inbox(Protocol):
+    """One place for mail."""
+
+    settings: dict[str, object]  # what the daemon is started with
+
+    def messages(self, daemon: Daemon) -> list[dict[str, Any]]:
+        """Everything that is in it, oldest first; `daemon` is the one that filled it."""
+
+
+class RabbitmqInbox:
+    """A queue of its own on a broker; `messages` empties it."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.url = broker.url
+        self.queue = f"inbox{next(_names)}"
+        self.settings: dict[str, object] = {
+            "rabbitmq_address": self.url,
+            "rabbitmq_inbox": self.queue,
+        }
+
+    def messages(self, daemon: Daemon) -> list[dict[str, Any]]:
+        return [orjson.loads(body) for body in asyncio.run(self.drain())]
+
+    async def drain(self) -> list[bytes]:
+        bodies: list[bytes] = []
+        async with await aio_pika.connect(self.url) as connection:
+            channel = await connection.channel()
+            while ready := await self.ready(channel):
+                queue = await channel.get_queue(self.queue, ensure=False)
+                async with queue.iterator(no_ack=True) as deliveries:
+                    async for message in deliveries:
+                        bodies.append(message.body)
+                        if not (ready := ready - 1):
+                            break
+        return bodies
+
+    async def ready(self, channel: aio_pika.abc.AbstractChannel) -> int:
+        """How many messages the queue has for a consumer."""
+        queue = await channel.declare_queue(self.queue, passive=True)
+        return queue.declaration_result.message_count or 0
+
+
+class EmbeddedInbox:
+    """The embedded queue, read as an operator reads it."""
+
+    def __init__(self) -> None:
+        self.settings: dict[str, object] = {"rabbitmq_address": "none"}
+
+    def messages(self, daemon: Daemon) -> list[dict[str, Any]]:
+        with tempfile.TemporaryDirectory() as folder:
+            daemon.queue("export", folder)
+            files = sorted(Path(folder).iterdir())
+            return [orjson.loads(file.read_bytes()) for file in files]

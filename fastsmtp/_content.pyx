@@ -271,7 +271,7 @@ cdef class HeaderScan:
             if newline == NULL:
                 return self.length
             at = newline - self.octets + 1
-            if at > 1 and newline[-1] == c"\r":
+            if at > 1 and (newline - 1)[0] == c"\r":
                 return at
 
     cdef bint open_field(self, Py_ssize_t line) noexcept:

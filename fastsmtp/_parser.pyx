@@ -87,7 +87,7 @@ cpdef tuple split_command(bytes line):
     cdef const char *start = PyBytes_AS_STRING(line)
     cdef const char *end = start + PyBytes_GET_SIZE(line)
     cdef const char *stop
-    while end > start and end[-1] == c" ":
+    while end > start and (end - 1)[0] == c" ":
         end -= 1
     stop = <const char *> memchr(start, c" ", end - start)
     if stop == NULL:
@@ -293,7 +293,7 @@ cdef bint skip_domain(Cursor *cursor) noexcept:
     while True:
         label = cursor.at
         skip(cursor, LABEL)
-        if not 1 <= cursor.at - label <= 63 or label[0] == c"-" or cursor.at[-1] == c"-":
+        if not 1 <= cursor.at - label <= 63 or label[0] == c"-" or (cursor.at - 1)[0] == c"-":
             return False
         if not looking_at(cursor, c"."):
             return cursor.at - start <= 255

@@ -1,4 +1,45 @@
-"""A message becomes what is published: one `Outgoing` a recipient."""
+"""A message becomes what is published: one `Outgoing` a recipient.
+
+Takes the envelope, the connection's facts and the content; gives JSON text. The text behind the
+recipient's own properties, `mime` last in it, is made once and shared by all recipients.
+Does no I/O, and works in steps, so that a large message does not keep the others waiting.
+"""
+
+import codecs
+from base64 import b64encode
+from collections.abc import Generator, Sequence
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Any
+
+import orjson
+
+from fastsmtp import replies
+from fastsmtp._content import HeaderScan
+from fastsmtp.envelope import Envelope, Recipient
+from fastsmtp.gate import Gate
+from fastsmtp.headers import Lifted, RefusedError
+from fastsmtp.ids import Ids
+from fastsmtp.metrics import Metrics
+from fastsmtp.peer import Peer, Proxy
+from fastsmtp.settings import Settings
+from fastsmtp.values import Network
+
+SLICE = 3 * 64 * 1024
+"""Octets of content that are worked on in one step; base64 of it needs no padding."""
+
+PREFIX_ROOM = 16 * 1024
+"""Octets of the largest body that are kept for a recipient's own properties."""
+
+MAX_RECEIVED = 100
+"""Received fields of a message that is no loop (RFC 5321 §6.3)."""
+
+Piece = bytes | memoryview
+
+Steps = Generator[None, None, "list[Outgoing]"]
+"""Yields where other work may be done in between."""
 
 
 class Outgoing:
@@ -27,3 +68,240 @@ class Outgoing:
     def size(self) -> int:
         """Octets of the body."""
         return len(self.prefix) + len(self.tail)
+
+
+class Composer:
+    """Makes the published messages of one worker."""
+
+    def __init__(self, settings: Settings, gate: Gate, metrics: Metrics) -> None:
+        self._settings = settings
+        self._gate = gate
+        self._metrics = metrics
+        self._ids = Ids()
+        self._lift = settings.smtp_extract == "true"
+
+    def compose(self, envelope: Envelope, peer: Peer, pieces: list[bytes]) -> Steps:
+        """Make one `Outgoing` for each recipient of `envelope`, in its order.
+
+        `pieces` is the content; the list is used up. Raises headers.RefusedError.
+        """
+        now = datetime.now(UTC)
+        content = yield from _with_whole_header(pieces)
+        lifted = Lifted(content, self._metrics)
+        scan = HeaderScan(content, lifted.lift if self._lift else None)
+        while not scan.run(SLICE):
+            yield
+        if scan.received > MAX_RECEIVED:
+            raise RefusedError(replies.LOOP)
+        mime: list[Piece] = [*_without(content, scan.cuts), *pieces]
+        if self._settings.smtp_received:
+            mime.insert(0, self._received_field(envelope, peer, now))
+        head = self._shared_properties(envelope, peer, lifted, now)
+        tail = yield from self._tail(head, mime)
+        encoding = ""
+        if tail is None:
+            if self._settings.json_binary == "reject":
+                raise RefusedError(replies.NOT_UTF8)
+            encoding = "base64"
+            tail = yield from _base64_tail(head, mime)
+        return self._outgoing(envelope, lifted, encoding, tail)
+
+    def _outgoing(
+        self, envelope: Envelope, lifted: Lifted, encoding: str, tail: bytearray
+    ) -> list["Outgoing"]:
+        priority = lifted.properties.get("priority")
+        if not isinstance(priority, int) or not 0 <= priority <= 255:
+            priority = None
+        outgoing = []
+        for recipient in envelope.recipients:
+            message_id = self._ids.fresh()
+            own: dict[str, Any] = {"message-id": message_id, "recipient": recipient.mailbox}
+            dsn = _dsn(envelope, recipient, lifted.dsn)
+            if dsn:
+                own["dsn"] = dsn
+            outgoing.append(Outgoing(message_id, priority, encoding, orjson.dumps(own)[:-1], tail))
+        return outgoing
+
+    def _shared_properties(
+        self, envelope: Envelope, peer: Peer, lifted: Lifted, now: datetime
+    ) -> bytes:
+        """The JSON text of what all recipients have in common, but for `mime`."""
+        sender = envelope.sender if lifted.envelope is None else lifted.envelope
+        shared: dict[str, Any] = {
+            "received": _timestamp(int(now.timestamp())),
+            "hostname": self._settings.smtp_hostname,
+            "envelope": sender,
+            "connection": _connection(peer),
+        }
+        if envelope.smtputf8:
+            shared["smtputf8"] = True
+        properties = lifted.properties
+        if "ips" not in properties and "pool" not in properties:
+            ips = self._ips(peer)
+            if ips:
+                shared["ips"] = ips
+        shared.update(properties)
+        return orjson.dumps(shared)
+
+    def _ips(self, peer: Peer) -> Sequence[str]:
+        """Where mail goes out from, by the address that the client connected to."""
+        settings = self._settings
+        mappable = (
+            _within(peer.local_ip, settings.smtp_mappable_ips)
+            if settings.smtp_mappable_ips
+            else peer.proxy is None
+        )
+        if mappable and not _within(peer.local_ip, settings.smtp_unmappable_ips):
+            return [peer.local_ip]
+        return settings.smtp_default_ips
+
+    def _received_field(self, envelope: Envelope, peer: Peer, now: datetime) -> bytes:
+        """A trace field (RFC 5321 §4.4, protocol names RFC 3848, RFC 6531 §4.3)."""
+        protocol = "UTF8SMTP" if envelope.smtputf8 else "ESMTP"
+        protocol += ("S" if peer.secure else "") + ("A" if peer.user else "")
+        helo = "".join(c for c in peer.helo if c.isprintable() and c not in "()\\") or "unknown"
+        literal = f"IPv6:{peer.remote_ip}" if ":" in peer.remote_ip else peer.remote_ip
+        return (
+            f"Received: from {helo} ([{literal}])\r\n"
+            f"\tby {self._settings.smtp_hostname} (fastsmtp) with {protocol};\r\n"
+            f"\t{format_datetime(now)}\r\n"
+        ).encode()
+
+    def _tail(self, head: bytes, mime: list[Piece]) -> Generator[None, None, bytearray | None]:
+        """The shared JSON text with `mime` as text; None where it must be base64.
+
+        That is where the content is not UTF-8, or its escaped text would not fit the sink.
+        """
+        tail = bytearray(b",")
+        tail += memoryview(head)[1:-1]
+        tail += b',"mime":"'
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            for piece in mime:
+                for start in range(0, len(piece), SLICE):
+                    text = decoder.decode(piece[start : start + SLICE])
+                    tail += memoryview(orjson.dumps(text))[1:-1]
+                    if len(tail) > self._gate.body_limit - PREFIX_ROOM:
+                        return None
+                    if len(tail) > SLICE:
+                        yield
+            decoder.decode(b"", True)
+        except UnicodeDecodeError:
+            return None
+        tail += b'"}'
+        return tail
+
+
+def _base64_tail(head: bytes, mime: list[Piece]) -> Generator[None, None, bytearray]:
+    tail = bytearray(b",")
+    tail += memoryview(head)[1:-1]
+    tail += b',"mime-encoding":"base64","mime":"'
+    carried = b""
+    for piece in mime:
+        for start in range(0, len(piece), SLICE):
+            octets = carried + piece[start : start + SLICE]
+            whole = len(octets) // 3 * 3
+            tail += b64encode(octets[:whole])
+            carried = octets[whole:]
+            if len(tail) > SLICE:
+                yield
+    tail += b64encode(carried)
+    tail += b'"}'
+    return tail
+
+
+def _with_whole_header(pieces: list[bytes]) -> Generator[None, None, bytes | bytearray]:
+    """Take from `pieces` as many as hold the whole header block, as one."""
+    if not pieces:
+        return b""
+    content = pieces[0]
+    if len(pieces) == 1 or b"\r\n\r\n" in content or content.startswith(b"\r\n"):
+        del pieces[0]
+        return content
+    joined = bytearray()
+    taken = 0
+    for piece in pieces:
+        before = max(0, len(joined) - 3)
+        joined += piece
+        taken += 1
+        if joined.find(b"\r\n\r\n", before) >= 0:
+            break
+        yield
+    del pieces[:taken]
+    return joined
+
+
+def _without(content: bytes | bytearray, cuts: list[tuple[int, int]]) -> list[Piece]:
+    """`content` less the fields that were lifted, in pieces that copy nothing."""
+    if not cuts:
+        return [content if isinstance(content, bytes) else memoryview(content)]
+    view = memoryview(content)
+    pieces: list[Piece] = []
+    kept = 0
+    for start, stop in cuts:
+        if kept < start:
+            pieces.append(view[kept:start])
+        kept = stop
+    if kept < len(view):
+        pieces.append(view[kept:])
+    return pieces
+
+
+def _dsn(envelope: Envelope, recipient: Recipient, lifted: dict[str, Any]) -> dict[str, Any]:
+    """What is asked of delivery reports: by SMTP parameters (RFC 3461), and headers over them."""
+    dsn: dict[str, Any] = {}
+    if recipient.notify is not None:
+        dsn["notify"] = recipient.notify
+    if envelope.ret is not None:
+        dsn["ret"] = envelope.ret
+    if recipient.orcpt is not None:
+        dsn["orcpt"] = recipient.orcpt
+    if envelope.envid is not None:
+        dsn["envid"] = envelope.envid
+    dsn.update(lifted)
+    return dsn
+
+
+def _connection(peer: Peer) -> dict[str, Any]:
+    connection: dict[str, Any] = {
+        "local-ip": peer.local_ip,
+        "local-port": peer.local_port,
+        "remote-ip": peer.remote_ip,
+        "remote-port": peer.remote_port,
+        "secure": peer.secure,
+    }
+    if peer.user:
+        connection["user"] = peer.user
+    connection["helo"] = peer.helo
+    if peer.tls:
+        connection["tls"] = peer.tls
+        connection["cipher"] = peer.cipher
+    if peer.proxy is not None:
+        connection["proxy"] = _proxy(peer.proxy)
+    return connection
+
+
+def _proxy(proxy: Proxy) -> dict[str, Any]:
+    facts: dict[str, Any] = {"remote-ip": proxy.remote_ip, "version": proxy.version}
+    texts = {
+        "unique-id": proxy.unique_id,
+        "sni": proxy.sni,
+        "alpn": proxy.alpn,
+        "tls": proxy.tls,
+        "client-cn": proxy.client_cn,
+    }
+    facts.update((key, value) for key, value in texts.items() if value)
+    if proxy.client_verified is not None:
+        facts["client-verified"] = proxy.client_verified
+    return facts
+
+
+@lru_cache(maxsize=4)
+def _timestamp(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+@lru_cache(maxsize=1024)
+def _within(address: str, networks: tuple[Network, ...]) -> bool:
+    parsed = ip_address(address)
+    return any(parsed in network for network in networks)

@@ -12,45 +12,59 @@ MAX_LINE = 512
 MAX_QUEUED = 2000
 """Octets of the reply that names identifiers; Exim reads 4,096 at most."""
 
+LINE_OVERHEAD = len("250-2.0.0 \r\n")
+"""Octets of a line besides its text."""
+
 
 class Reply:
-    """One reply: a code, an enhanced status code (or "") and a line of text; never changes."""
+    """One reply: a code, an enhanced status code (or "") and lines of text; never changes."""
 
-    __slots__ = ("code", "enhanced", "text", "wire")
+    __slots__ = ("code", "enhanced", "lines", "wire")
 
-    def __init__(self, code: int, enhanced: str, text: str) -> None:
+    def __init__(self, code: int, enhanced: str, *lines: str) -> None:
+        """Longer lines are cut at `MAX_LINE` octets."""
         self.code = code
         self.enhanced = enhanced
-        self.text = text
-        status = f"{code} {enhanced}" if enhanced else f"{code}"
-        self.wire = f"{status} {text}\r\n".encode()
+        self.lines = lines
+        status = f"{enhanced} " if enhanced else ""
+        encoded = [_cut(f"{code}-{status}{line}") for line in lines[:-1]]
+        encoded.append(_cut(f"{code} {status}{lines[-1]}"))
+        self.wire = b"\r\n".join(encoded) + b"\r\n"
 
     def __repr__(self) -> str:
-        return f"<Reply {self.wire[:-2].decode()}>"
+        return f"<Reply {self.code} {self.enhanced} {self.lines[0]}>"
+
+
+def _cut(line: str) -> bytes:
+    encoded = line.encode()
+    if len(encoded) <= MAX_LINE - 2:
+        return encoded
+    return encoded[: MAX_LINE - 2].decode(errors="ignore").encode()
 
 
 def printable(text: str) -> str:
     """What a client sent, safe for a reply or a log line: controls become "?"; 200 characters."""
+    if len(text) <= 200 and text.isprintable():
+        return text
     return "".join(c if c.isprintable() else "?" for c in text[:200])
 
 
-def queued(stored: Sequence[tuple[str, str]]) -> bytes:
+def queued(stored: Sequence[tuple[str, str]]) -> Reply:
     """The 250 for a message whose every recipient is stored: one identifier line a recipient.
 
     `stored` holds (message-id, recipient mailbox). Lines are added while the whole reply stays
     under `MAX_QUEUED` octets; then one line counts the rest.
     """
-    lines = [b"2.0.0 Ok, your message has been queued using the following identifiers:"]
-    room = MAX_QUEUED - len(lines[0]) - len("250-\r\n250 2.0.0 and 1000000 more\r\n")
+    lines = ["Ok, your message has been queued using the following identifiers:"]
+    room = MAX_QUEUED - LINE_OVERHEAD - len(lines[0]) - LINE_OVERHEAD - len("and 1000000 more")
     for position, (message_id, mailbox) in enumerate(stored):
-        line = f"2.0.0 {message_id} for {printable(mailbox)}".encode()[: MAX_LINE - 6]
-        room -= len(line) + 6
+        line = f"{message_id} for {printable(mailbox)}"
+        room -= LINE_OVERHEAD + len(line.encode())
         if room < 0:
-            lines.append(b"2.0.0 and %d more" % (len(stored) - position))
+            lines.append(f"and {len(stored) - position} more")
             break
         lines.append(line)
-    last = lines.pop()
-    return b"".join(b"250-%b\r\n" % line for line in lines) + b"250 " + last + b"\r\n"
+    return Reply(250, "2.0.0", *lines)
 
 
 # Success

@@ -1,0 +1,65 @@
+from fastsmtp.envelope import Envelope
+from fastsmtp.gate import Gate
+from fastsmtp.metrics import Metrics
+from fastsmtp.peer import Peer
+from fastsmtp.replies import Reply
+from fastsmtp.settings import Settings
+
+class Rules:
+    """What the settings say to every session of a worker."""
+
+    def __init__(self, settings: Settings) -> None: ...
+    @property
+    def hostname(self) -> str:
+        """The name in the greeting."""
+
+class Session:
+    """One connection's dialogue (RFC 5321). Where a method gives bytes: write them, if any."""
+
+    def __init__(self, rules: Rules, gate: Gate, metrics: Metrics, peer: Peer) -> None: ...
+    @property
+    def peer(self) -> Peer:
+        """The connection's facts; `helo` is kept up to date."""
+    @property
+    def waiting(self) -> bool:
+        """A message is finished: take `envelope` and `pieces`, then call `resolve`."""
+    @property
+    def closing(self) -> bool:
+        """The dialogue is over: write what was given, then close."""
+    @property
+    def in_content(self) -> bool:
+        """Content is coming in: `received` tells how much of it has."""
+    @property
+    def idle(self) -> bool:
+        """No transaction is open."""
+    @property
+    def progress(self) -> int:
+        """Goes up whenever the time that a client is given begins anew."""
+    @property
+    def received(self) -> int:
+        """Octets from the wire since this content, or this BDAT chunk, began."""
+    @property
+    def backlog(self) -> int:
+        """Octets that came while waiting."""
+    @property
+    def envelope(self) -> Envelope:
+        """Of the finished message."""
+    @property
+    def pieces(self) -> list[bytes]:
+        """The finished message's content, in order; the list is the caller's."""
+    @property
+    def size(self) -> int:
+        """Octets of the finished message after unstuffing, before newlines were repaired."""
+    def greet(self) -> bytes:
+        """Give the greeting, or the refusal that the gate has instead."""
+    def feed(self, data: bytes) -> bytes:
+        """Take what the client sent, give the replies to all of it."""
+    def resolve(self, reply: Reply) -> bytes:
+        """Tell what became of the finished message, and go on with the backlog.
+
+        Nothing happens where the session was closed meanwhile.
+        """
+    def stop(self) -> bytes:
+        """Say 421 now where no transaction is open, else when it ends."""
+    def close(self, reply: Reply) -> bytes:
+        """Say `reply` now, and nothing more."""

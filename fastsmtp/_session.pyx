@@ -1,0 +1,639 @@
+"""The SMTP session, sans-I/O: octets in, replies out, one finished message at a time.
+
+`feed` takes what the client sent and gives what to write; when a message is finished the session
+waits, keeps what a pipelining client has sent meanwhile, and goes on at `resolve`. It is the only
+owner of unread input. Reads no clock, opens no socket, knows no sink: what may come in is the
+gate's word.
+
+The states and commands are one table, COMMANDS, near the end.
+"""
+
+from libc.string cimport memchr, memcmp, strlen
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+
+from fastsmtp._content cimport Content
+from fastsmtp._parser cimport (
+    Mail,
+    Rcpt,
+    parse_bdat,
+    parse_mail,
+    parse_rcpt,
+    split_command,
+)
+
+from fastsmtp import replies
+from fastsmtp._content import KEEP, NORMALIZE, REJECT
+from fastsmtp._parser import CommandError
+from fastsmtp.envelope import Envelope, Recipient
+from fastsmtp.replies import Reply
+
+NEWLINES = {"keep": KEEP, "normalize": NORMALIZE, "reject": REJECT}
+
+MAIL_PROBLEMS = {
+    "syntax": replies.BAD_ARGUMENT,
+    "mailbox": replies.BAD_SENDER,
+    "utf8": replies.NEEDS_SMTPUTF8,
+    "parameter": replies.UNKNOWN_PARAMETER,
+}
+RCPT_PROBLEMS = {**MAIL_PROBLEMS, "mailbox": replies.BAD_RECIPIENT}
+
+# Who speaks first like this is a browser, or a form that a browser was made to send.
+HTTP_VERBS = frozenset(
+    b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PRI".split()
+)
+
+cdef enum:
+    COMMAND_LIMIT = 4096  # octets of a command line, its line end included
+    AUTH_LIMIT = 12288  # of an AUTH command (RFC 4954 §4)
+
+# What the client may say: one at a time.
+cdef enum State:
+    START = 1  # nothing yet
+    READY = 2  # HELO or EHLO given
+    SENDER = 4  # MAIL given
+    RECIPIENTS = 8  # and at least one RCPT
+    CHUNKS = 16  # and at least one BDAT
+    ANY = 31
+
+# What the next octet is.
+cdef enum Phase:
+    COMMAND
+    OVERLONG  # the rest of a line that is too long
+    DATA
+    CHUNK  # of BDAT
+    REFUSED_CHUNK  # its octets are thrown away, then the refusal is said
+    WAITING  # for what becomes of a finished message; input is kept
+    CLOSED
+
+
+cdef class Rules:
+    """What the settings say to every session of a worker."""
+
+    cdef readonly str hostname
+    cdef int newlines
+    cdef bint strict_lines
+    cdef bint eight_bit
+    cdef Py_ssize_t maxrecipients
+    cdef object maxfanout
+    cdef int maxerrors
+
+    def __init__(self, settings):
+        self.hostname = settings.smtp_hostname
+        self.newlines = NEWLINES[settings.smtp_bare_newline]
+        self.strict_lines = settings.smtp_bare_newline == "reject"
+        self.eight_bit = settings.json_binary != "reject"
+        self.maxrecipients = settings.smtp_maxrecipients
+        self.maxfanout = settings.smtp_maxfanout
+        self.maxerrors = settings.smtp_maxerrors
+
+
+cdef class Session:
+    # Server: shared by all sessions of a worker
+    cdef Rules rules
+    cdef object gate
+    cdef object metrics
+
+    # Connection
+    cdef readonly object peer
+    cdef Phase phase
+    cdef int state
+    cdef bint stopping
+    cdef bint spoken  # the first command has come
+    cdef int errors  # 5yz replies since the last accepted message
+    cdef bytes rest  # the beginning of a command line
+    cdef bint line_begun  # its first octet has come
+    cdef bint rest_ends_in_cr  # of an overlong line
+    cdef list kept  # what came while waiting
+    cdef readonly Py_ssize_t backlog  # octets in `kept`
+    cdef list out  # replies not yet given to the caller
+    cdef readonly unsigned long long progress
+
+    # Transaction
+    cdef readonly object envelope
+    cdef Content content
+    cdef object chunk  # octets of the BDAT chunk that are still to come
+    cdef bint last_chunk
+    cdef object refusal  # what to say after a refused chunk
+    cdef readonly unsigned long long received
+
+    def __init__(self, Rules rules, gate, metrics, peer):
+        self.rules = rules
+        self.gate = gate
+        self.metrics = metrics
+        self.peer = peer
+        self.phase = COMMAND
+        self.state = START
+        self.rest = b""
+        self.kept = []
+        self.out = []
+
+    # What the caller asks
+
+    @property
+    def closing(self):
+        return self.phase == CLOSED
+
+    @property
+    def waiting(self):
+        return self.phase == WAITING
+
+    @property
+    def in_content(self):
+        return self.phase in (DATA, CHUNK, REFUSED_CHUNK)
+
+    @property
+    def idle(self):
+        return self.state <= READY and self.phase in (COMMAND, OVERLONG)
+
+    @property
+    def pieces(self):
+        return self.content.pieces
+
+    @property
+    def size(self):
+        return self.content.size
+
+    # What the caller does
+
+    def greet(self):
+        if self.gate.greeting is not None:
+            return self.close(self.gate.greeting)
+        return f"220 {self.rules.hostname} ESMTP fastsmtp\r\n".encode()
+
+    def feed(self, bytes data):
+        if self.phase == WAITING:
+            self.kept.append(data)
+            self.backlog += PyBytes_GET_SIZE(data)
+            return b""
+        self.run(data)
+        return self.replies()
+
+    def resolve(self, reply):
+        if self.phase != WAITING:
+            return b""
+        if reply.code == 250:
+            self.errors = 0
+        self.phase = COMMAND
+        self.end_transaction(reply)
+        if self.kept:
+            data = b"".join(self.kept)
+            self.kept = []
+            self.backlog = 0
+            self.run(data)
+        return self.replies()
+
+    def stop(self):
+        self.stopping = True
+        return self.close(replies.STOPPING) if self.idle else b""
+
+    def close(self, reply):
+        if self.phase == CLOSED:
+            return b""
+        self.out.append(reply.wire)
+        self.phase = CLOSED
+        return self.replies()
+
+    # The input
+
+    cdef bytes replies(self):
+        if not self.out:
+            return b""
+        joined = self.out[0] if len(self.out) == 1 else b"".join(self.out)
+        self.out = []
+        return joined
+
+    cdef int run(self, bytes data) except -1:
+        """Go through the input until it ends, a message is finished or the session is closed."""
+        cdef Py_ssize_t at = 0
+        cdef Py_ssize_t length
+        if self.rest:
+            data = self.rest + data
+            self.rest = b""
+        length = PyBytes_GET_SIZE(data)
+        while at < length and self.phase != WAITING and self.phase != CLOSED:
+            if self.phase == DATA:
+                at = self.take_data(data, at)
+            elif self.phase == CHUNK:
+                at = self.take_chunk(data, at)
+            elif self.phase == REFUSED_CHUNK:
+                at = self.take_refused_chunk(data, at)
+            elif self.phase == OVERLONG:
+                at = self.take_overlong(data, at)
+            else:
+                at = self.take_command(data, at)
+        if self.phase == WAITING and at < length:
+            self.kept.append(data[at:])
+            self.backlog = length - at
+        return 0
+
+    cdef Py_ssize_t line_end(self, bytes data, Py_ssize_t at) except -2:
+        """Behind the line that begins at `at`, or -1: CRLF ends it, mostly LF too."""
+        cdef const char *octets = PyBytes_AS_STRING(data)
+        cdef const char *newline
+        cdef Py_ssize_t start = at
+        while True:
+            newline = <const char *> memchr(
+                octets + at, c"\n", PyBytes_GET_SIZE(data) - at
+            )
+            if newline == NULL:
+                return -1
+            at = newline - octets + 1
+            if not self.rules.strict_lines:
+                return at
+            if at - start >= 2 and (newline - 1)[0] == c"\r":
+                return at
+
+    cdef Py_ssize_t take_command(self, bytes data, Py_ssize_t at) except -2:
+        cdef const char *octets = PyBytes_AS_STRING(data)
+        cdef Py_ssize_t stop = self.line_end(data, at)
+        cdef Py_ssize_t end
+        if stop < 0:
+            end = PyBytes_GET_SIZE(data)
+            if end - at > line_limit(octets + at, end - at):
+                self.phase = OVERLONG
+                self.rest_ends_in_cr = octets[end - 1] == c"\r"
+            else:
+                if not self.line_begun:
+                    self.line_begun = True
+                    self.progress += 1
+                self.rest = data[at:]
+            return end
+        self.line_begun = False
+        self.progress += 1
+        if stop - at > line_limit(octets + at, stop - at):
+            self.spoken = True
+            self.say(replies.LINE_TOO_LONG)
+            return stop
+        end = stop - 1
+        if end > at and octets[end - 1] == c"\r":
+            end -= 1
+        if has_control(octets + at, end - at):
+            self.spoken = True
+            self.say(replies.BAD_LINE)
+            return stop
+        self.command(
+            PyBytes_FromStringAndSize(octets + at, end - at), stop < PyBytes_GET_SIZE(data)
+        )
+        return stop
+
+    cdef Py_ssize_t take_overlong(self, bytes data, Py_ssize_t at) except -2:
+        """Throw away the rest of a line that is too long, then say so."""
+        cdef Py_ssize_t stop
+        if self.rest_ends_in_cr and PyBytes_AS_STRING(data)[at] == c"\n":
+            stop = at + 1
+        else:
+            stop = self.line_end(data, at)
+        if stop < 0:
+            stop = PyBytes_GET_SIZE(data)
+            self.rest_ends_in_cr = PyBytes_AS_STRING(data)[stop - 1] == c"\r"
+            return stop
+        self.line_begun = False
+        self.progress += 1
+        self.phase = COMMAND
+        self.spoken = True
+        self.say(replies.LINE_TOO_LONG)
+        return stop
+
+    cdef int command(self, bytes line, bint more_behind) except -1:
+        """Look the verb up in the table and let its handler go on.
+
+        Octets behind a DATA that is refused were meant as content: they never run as commands.
+        """
+        cdef const Command *entry
+        cdef int said = len(self.out)
+        verb, argument = split_command(line)
+        entry = find_command(verb)
+        if entry == NULL:
+            self.unknown(verb)
+        elif not self.state & entry.states:
+            self.say(self.out_of_order())
+        else:
+            entry.handler(self, argument)
+        self.spoken = True
+        if more_behind and verb == b"DATA" and self.phase != DATA:
+            del self.out[said:]
+            self.phase = COMMAND
+            self.say_and_close(replies.PROTOCOL_ERROR)
+        return 0
+
+    cdef int unknown(self, bytes verb) except -1:
+        if not self.spoken and (verb in HTTP_VERBS or b":" in verb[1:]):
+            self.say_and_close(replies.PROTOCOL_ERROR)
+        else:
+            self.say(replies.UNKNOWN_COMMAND)
+        return 0
+
+    cdef object out_of_order(self):
+        if self.state == START:
+            return replies.HELLO_FIRST
+        if self.state == READY:
+            return replies.MAIL_FIRST
+        if self.state == SENDER:
+            return replies.NO_RECIPIENTS
+        return replies.WRONG_ORDER
+
+    # The content
+
+    cdef Py_ssize_t take_data(self, bytes data, Py_ssize_t at) except -2:
+        cdef Py_ssize_t stop = self.content.feed_data(data, at)
+        self.received += (PyBytes_GET_SIZE(data) if stop < 0 else stop) - at
+        if stop < 0:
+            return PyBytes_GET_SIZE(data)
+        self.finish_message()
+        return stop
+
+    cdef Py_ssize_t take_chunk(self, bytes data, Py_ssize_t at) except -2:
+        cdef Py_ssize_t stop = self.chunk_end(data, at)
+        self.content.feed_chunk(data, at, stop)
+        if self.chunk == 0:
+            self.end_chunk()
+        return stop
+
+    cdef Py_ssize_t take_refused_chunk(self, bytes data, Py_ssize_t at) except -2:
+        cdef Py_ssize_t stop = self.chunk_end(data, at)
+        if self.chunk == 0:
+            self.phase = COMMAND
+            self.progress += 1
+            self.say(self.refusal)
+        return stop
+
+    cdef Py_ssize_t chunk_end(self, bytes data, Py_ssize_t at) except -2:
+        """Where the BDAT chunk ends in `data`; what it takes is counted."""
+        cdef Py_ssize_t stop = min(PyBytes_GET_SIZE(data), at + self.chunk)
+        self.chunk -= stop - at
+        self.received += stop - at
+        return stop
+
+    cdef int end_chunk(self) except -1:
+        self.phase = COMMAND
+        self.progress += 1
+        if self.last_chunk:
+            self.content.finish()
+            self.finish_message()
+        else:
+            self.say(replies.OK)
+        return 0
+
+    cdef int begin_content(self) except -1:
+        self.content = Content(self.rules.newlines, self.gate.maxsize)
+        self.received = 0
+        return 0
+
+    cdef int finish_message(self) except -1:
+        """The true end of the content is there: refuse it, or wait for what becomes of it."""
+        cdef Py_ssize_t size = self.content.size
+        self.progress += 1
+        reply = None
+        if self.content.too_large:
+            reply = replies.TOO_LARGE
+        elif size * len(self.envelope.recipients) > self.rules.maxfanout:
+            reply = replies.TOO_LARGE
+        elif self.content.has_bare and self.rules.newlines == REJECT:
+            reply = replies.BARE_NEWLINE
+        if reply is None:
+            self.phase = WAITING
+        else:
+            self.metrics.refused += 1
+            self.phase = COMMAND
+            self.end_transaction(reply)
+        return 0
+
+    # Replies and the end of things
+
+    cdef int say(self, reply) except -1:
+        self.out.append(reply.wire)
+        if reply.code >= 500:
+            self.errors += 1
+            if self.errors >= self.rules.maxerrors:
+                self.say_and_close(replies.TOO_MANY_ERRORS)
+        return 0
+
+    cdef int say_and_close(self, reply) except -1:
+        self.out.append(reply.wire)
+        self.phase = CLOSED
+        return 0
+
+    cdef int end_transaction(self, reply) except -1:
+        self.reset_transaction()
+        self.say(reply)
+        self.progress += 1
+        if self.stopping and self.phase != CLOSED:
+            self.say_and_close(replies.STOPPING)
+        return 0
+
+    cdef int reset_transaction(self) except -1:
+        if self.state > READY:
+            self.state = READY
+        self.envelope = None
+        self.content = None
+        self.refusal = None
+        return 0
+
+    cdef bytes ehlo_reply(self):
+        lines = [self.rules.hostname.encode(), b"PIPELINING", b"SIZE %d" % self.gate.maxsize]
+        if self.rules.eight_bit:
+            lines += [b"8BITMIME", b"SMTPUTF8"]
+        lines += [
+            b"ENHANCEDSTATUSCODES",
+            b"CHUNKING",
+            b"DSN",
+            b"LIMITS RCPTMAX=%d" % self.rules.maxrecipients,
+        ]
+        last = lines.pop()
+        return b"".join([b"250-%b\r\n" % line for line in lines]) + b"250 %b\r\n" % last
+
+
+cdef Py_ssize_t line_limit(const char *line, Py_ssize_t length) noexcept:
+    cdef int i
+    for i in range(4):
+        if i == length or line[i] & 0xDF != b"AUTH"[i]:
+            return COMMAND_LIMIT
+    return AUTH_LIMIT
+
+
+cdef bint has_control(const char *text, Py_ssize_t length) noexcept:
+    """CR, LF or NUL inside a command line (RFC 5321 §2.3.8, §4.1.1)."""
+    return (
+        memchr(text, c"\r", length) != NULL
+        or memchr(text, c"\n", length) != NULL
+        or memchr(text, 0, length) != NULL
+    )
+
+
+# The commands' handlers, in the order of the table. Each is called in its states only.
+
+cdef int do_helo(Session session, bytes argument) except -1:
+    if hello(session, argument):
+        session.out.append(f"250 {session.rules.hostname}\r\n".encode())
+    return 0
+
+
+cdef int do_ehlo(Session session, bytes argument) except -1:
+    if hello(session, argument):
+        session.out.append(session.ehlo_reply())
+    return 0
+
+
+cdef bint hello(Session session, bytes argument) except -1:
+    """Both hellos end a transaction (RFC 5321 §4.1.4); any name will do."""
+    if not argument:
+        session.say(replies.BAD_ARGUMENT)
+        return False
+    session.reset_transaction()
+    session.state = READY
+    try:
+        session.peer.helo = argument.decode()
+    except UnicodeDecodeError:
+        session.peer.helo = argument.decode("latin-1")
+    return True
+
+
+cdef int do_mail(Session session, bytes argument) except -1:
+    cdef Mail mail
+    if session.state > READY:
+        return session.say(replies.NESTED_MAIL)
+    try:
+        mail = parse_mail(argument)
+    except CommandError as error:
+        return session.say(MAIL_PROBLEMS[error.problem])
+    if (mail.smtputf8 or mail.eight_bit) and not session.rules.eight_bit:
+        return session.say(replies.UNKNOWN_PARAMETER)
+    if session.gate.refusal is not None:
+        return session.say(session.gate.refusal)
+    if mail.size > session.gate.maxsize:
+        return session.say(replies.TOO_LARGE)
+    session.envelope = Envelope(
+        mail.sender,
+        size=mail.size,
+        smtputf8=mail.smtputf8,
+        ret=mail.ret,
+        envid=mail.envid,
+    )
+    session.state = SENDER
+    return session.say(replies.SENDER_OK)
+
+
+cdef int do_rcpt(Session session, bytes argument) except -1:
+    cdef Rcpt rcpt
+    recipients = session.envelope.recipients
+    if len(recipients) >= session.rules.maxrecipients or (
+        session.envelope.size * (len(recipients) + 1) > session.rules.maxfanout
+    ):
+        return session.say(replies.TOO_MANY_RECIPIENTS)
+    try:
+        rcpt = parse_rcpt(argument, session.envelope.smtputf8)
+    except CommandError as error:
+        return session.say(RCPT_PROBLEMS[error.problem])
+    recipients.append(Recipient(rcpt.mailbox, rcpt.notify, rcpt.orcpt))
+    session.state = RECIPIENTS
+    return session.say(replies.RECIPIENT_OK)
+
+
+cdef int do_data(Session session, bytes argument) except -1:
+    if argument:
+        return session.say(replies.BAD_ARGUMENT)
+    session.begin_content()
+    session.phase = DATA
+    return session.say(replies.GO_AHEAD)
+
+
+cdef int do_bdat(Session session, bytes argument) except -1:
+    """RFC 3030 §2: a refused chunk's octets come all the same; without a size all is lost."""
+    try:
+        size, last = parse_bdat(argument)
+    except CommandError:
+        session.say(replies.BAD_ARGUMENT)
+        session.phase = CLOSED
+        return 0
+    if session.state == RECIPIENTS:
+        session.begin_content()
+        session.state = CHUNKS
+    session.received = 0
+    session.chunk = size
+    if session.state != CHUNKS:
+        session.refusal = session.out_of_order()
+        session.phase = REFUSED_CHUNK
+    elif session.content.size + size > session.gate.maxsize:
+        session.reset_transaction()
+        session.metrics.refused += 1
+        session.refusal = replies.TOO_LARGE
+        session.phase = REFUSED_CHUNK
+    else:
+        session.last_chunk = last
+        session.phase = CHUNK
+    if size > 0:
+        return 0
+    if session.phase == CHUNK:
+        return session.end_chunk()
+    session.phase = COMMAND
+    return session.say(session.refusal)
+
+
+cdef int do_rset(Session session, bytes argument) except -1:
+    if argument:
+        return session.say(replies.BAD_ARGUMENT)
+    return session.end_transaction(replies.OK)
+
+
+cdef int do_noop(Session session, bytes argument) except -1:
+    return session.say(replies.OK)
+
+
+cdef int do_vrfy(Session session, bytes argument) except -1:
+    return session.say(replies.VRFY if argument else replies.BAD_ARGUMENT)
+
+
+cdef int do_help(Session session, bytes argument) except -1:
+    return session.say(replies.HELP)
+
+
+cdef int do_quit(Session session, bytes argument) except -1:
+    if argument:
+        return session.say(replies.BAD_ARGUMENT)
+    return session.say_and_close(replies.BYE)
+
+
+cdef int do_starttls(Session session, bytes argument) except -1:
+    return session.say(replies.BAD_ARGUMENT if argument else replies.NO_CERTIFICATE)
+
+
+cdef int not_implemented(Session session, bytes argument) except -1:
+    return session.say(replies.NOT_IMPLEMENTED)
+
+
+ctypedef int (*Handler)(Session, bytes) except -1
+
+cdef struct Command:
+    const char *verb
+    int states  # in which the handler is called; else 503
+    Handler handler
+
+cdef Command[14] COMMANDS
+COMMANDS = [
+    Command(b"RCPT", SENDER | RECIPIENTS, do_rcpt),
+    Command(b"MAIL", ANY ^ START, do_mail),
+    Command(b"DATA", RECIPIENTS, do_data),
+    Command(b"BDAT", ANY, do_bdat),
+    Command(b"QUIT", ANY, do_quit),
+    Command(b"RSET", ANY, do_rset),
+    Command(b"EHLO", ANY, do_ehlo),
+    Command(b"HELO", ANY, do_helo),
+    Command(b"NOOP", ANY, do_noop),
+    Command(b"VRFY", ANY, do_vrfy),
+    Command(b"HELP", ANY, do_help),
+    Command(b"EXPN", ANY, not_implemented),
+    Command(b"AUTH", ANY, not_implemented),
+    Command(b"STARTTLS", ANY, do_starttls),
+]
+
+
+cdef const Command *find_command(bytes verb) noexcept:
+    cdef int i
+    cdef size_t length = PyBytes_GET_SIZE(verb)
+    for i in range(14):
+        if strlen(COMMANDS[i].verb) == length and (
+            memcmp(COMMANDS[i].verb, PyBytes_AS_STRING(verb), length) == 0
+        ):
+            return &COMMANDS[i]
+    return NULL

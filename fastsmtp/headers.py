@@ -1,0 +1,229 @@
+"""The `x-mq-*` headers of a message become properties of its JSON.
+
+Takes each header's name and value as `_content.HeaderScan` finds them; gives the properties and
+says which headers leave the MIME. Loses no mail over a header: what does not parse stays a string
+or stays in the MIME, and is counted.
+"""
+
+import logging
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from fastsmtp import replies
+from fastsmtp._content import unfold
+from fastsmtp._parser import CommandError, parse_mailbox
+from fastsmtp.metrics import Metrics
+from fastsmtp.replies import Reply, printable
+
+log = logging.getLogger(__name__)
+
+MAX_LIFTED = 1000
+"""Headers that are lifted from one message."""
+
+MAX_LIFTED_OCTETS = 256 * 1024
+"""Octets of those headers, names and line ends included."""
+
+RESERVED = frozenset(
+    [
+        "",
+        "message-id",
+        "received",
+        "hostname",
+        "recipient",
+        "envelope",
+        "mime",
+        "mime-encoding",
+        "connection",
+        "key",
+        "checks",
+        "ips",
+        "tags",
+        "queues",
+        "smarthost",
+        "dsn",
+        "smtputf8",
+    ]
+)
+"""Names that are the server's own; `envelope` is in the table all the same."""
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,40}", re.ASCII)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}", re.ASCII)
+_BOOLEANS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+Value = str | int | bool | list[int]
+
+
+class RefusedError(Exception):
+    """The message is not accepted; `reply` is the answer to it."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply)
+        self.reply = reply
+
+
+def text(value: str) -> Value:
+    """Any value."""
+    return value
+
+
+def upper(value: str) -> Value:
+    """A keyword of RFC 3461, in upper case as the SMTP parameter is."""
+    return value.upper()
+
+
+def integer(value: str) -> int:
+    """A signed 64-bit integer in decimal digits; raises ValueError."""
+    if not _INTEGER.fullmatch(value) or not -(2**63) <= int(value) < 2**63:
+        raise ValueError(value)
+    return int(value)
+
+
+def integers(value: str) -> Value:
+    """Integers with commas between; raises ValueError."""
+    return [integer(word.strip(" \t")) for word in value.split(",")]
+
+
+def boolean(value: str) -> Value:
+    """One of `true false yes no on off 1 0` in any case; raises ValueError."""
+    try:
+        return _BOOLEANS[value.lower()]
+    except KeyError:
+        raise ValueError(value) from None
+
+
+def date(value: str) -> Value:
+    """`YYYY-MM-DD HH:MM:SS`, a date that exists; raises ValueError."""
+    if not _DATE.fullmatch(value):
+        raise ValueError(value)
+    datetime.strptime(value, "%Y-%m-%d %H:%M:%S")
+    return value
+
+
+# name: (object the property is in, or ""; property; parser)
+SCALARS: dict[str, tuple[str, str, Callable[[str], Value]]] = {
+    "pool": ("", "pool", text),
+    "delayed": ("", "delayed", date),
+    "maxdelivertime": ("", "maxdelivertime", date),
+    "maxattempts": ("", "maxattempts", integer),
+    "priority": ("", "priority", integer),
+    "retries": ("", "retries", integers),
+    "inlinecss": ("", "inlinecss", boolean),
+    "keepmime": ("", "keepmime", boolean),
+    "results-queue": ("queues", "results", text),
+    "failure-queue": ("queues", "failure", text),
+    "success-queue": ("queues", "success", text),
+    "retry-queue": ("queues", "retry", text),
+    "dsn-queue": ("queues", "dsn", text),
+    "smarthost-hostname": ("smarthost", "hostname", text),
+    "smarthost-name": ("smarthost", "hostname", text),
+    "smarthost-port": ("smarthost", "port", integer),
+    "smarthost-username": ("smarthost", "username", text),
+    "smarthost-password": ("smarthost", "password", text),
+    "dsn-notify": ("dsn", "notify", upper),
+    "dsn-ret": ("dsn", "ret", upper),
+    "dsn-orcpt": ("dsn", "orcpt", text),
+    "dsn-envid": ("dsn", "envid", text),
+}
+"""Headers whose last value counts."""
+
+LISTS = {"ip": "ips", "tag": "tags"}
+"""Headers that may be repeated, and the property that holds all their values."""
+
+
+class Lifted:
+    """What the headers of one message said."""
+
+    __slots__ = ("_content", "_count", "_metrics", "_octets", "dsn", "envelope", "properties")
+
+    def __init__(self, content: bytes | bytearray, metrics: Metrics) -> None:
+        self._content = content
+        self._metrics = metrics
+        self._count = 0
+        self._octets = 0
+        self.envelope: str | None = None  # replaces MAIL's where it is given
+        self.dsn: dict[str, Any] = {}  # over the SMTP parameters of the same name
+        self.properties: dict[str, Any] = {}  # all others, as they stand in the JSON
+
+    def lift(self, name: str, start: int, stop: int, octets: int) -> bool:
+        """Take the header X-MQ-`name`, its value at `start` to `stop`; true where it is lifted.
+
+        `octets` is the size of the whole header. Raises RefusedError where it is one too many.
+        """
+        if name in RESERVED and name != "envelope":
+            self._metrics.headers_reserved += 1
+            return False
+        if octets > MAX_LIFTED_OCTETS:
+            raise RefusedError(replies.TOO_MANY_HEADERS)
+        value = unfold(self._content, start, stop)
+        if name == "envelope" and not self._lift_envelope(value):
+            return False
+        self._count += 1
+        self._octets += octets
+        if self._count > MAX_LIFTED or self._octets > MAX_LIFTED_OCTETS:
+            raise RefusedError(replies.TOO_MANY_HEADERS)
+        if name != "envelope":
+            self._set(name, decode(value))
+        return True
+
+    def _lift_envelope(self, value: bytes) -> bool:
+        try:
+            self.envelope = parse_mailbox(value)
+        except CommandError:
+            self._malformed("envelope", decode(value))
+            return False
+        return True
+
+    def _set(self, name: str, value: str) -> None:
+        if name in LISTS:
+            self.properties.setdefault(LISTS[name], []).append(value)
+        elif name in SCALARS:
+            group, key, parse = SCALARS[name]
+            parent = self._group(group)
+            try:
+                parent[key] = parse(value)
+            except ValueError:
+                self._malformed(name, value)
+                parent[key] = value
+        else:
+            self._set_other(name, value)
+
+    def _malformed(self, name: str, value: str) -> None:
+        self._metrics.headers_malformed += 1
+        log.warning("header X-MQ-%s does not parse: %s", printable(name), printable(value))
+
+    def _group(self, name: str) -> dict[str, Any]:
+        if not name:
+            return self.properties
+        if name == "dsn":
+            return self.dsn
+        group: dict[str, Any] = self.properties.setdefault(name, {})
+        return group
+
+    def _set_other(self, name: str, value: str) -> None:
+        """A header of the sender's own: a string, or a list of them where it is repeated."""
+        before = self.properties.get(name)
+        if before is None:
+            self.properties[name] = value
+        elif isinstance(before, list):
+            before.append(value)
+        else:
+            self.properties[name] = [before, value]
+
+
+def decode(value: bytes) -> str:
+    """Header octets as text: UTF-8, else Latin-1."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

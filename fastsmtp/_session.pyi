@@ -27,6 +27,9 @@ class Session:
     def closing(self) -> bool:
         """The dialogue is over: write what was given, then close."""
     @property
+    def quit(self) -> bool:
+        """It is over because the client said QUIT."""
+    @property
     def in_content(self) -> bool:
         """Content is coming in: `received` tells how much of it has."""
     @property

@@ -99,6 +99,7 @@ cdef class Session:
     cdef Phase phase
     cdef int state
     cdef bint stopping
+    cdef readonly bint quit
     cdef bint spoken  # the first command has come
     cdef int errors  # 5yz replies since the last accepted message
     cdef bytes rest  # the beginning of a command line
@@ -591,6 +592,7 @@ cdef int do_help(Session session, bytes argument) except -1:
 cdef int do_quit(Session session, bytes argument) except -1:
     if argument:
         return session.say(replies.BAD_ARGUMENT)
+    session.quit = True
     return session.say_and_close(replies.BYE)
 
 

@@ -1,0 +1,187 @@
+"""One client's connection: octets between its transport and its session, and flow control.
+
+Decides nothing of SMTP: what to say is the session's, what becomes of a message the intake's.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import cast
+
+from fastsmtp import replies
+from fastsmtp._session import Rules, Session
+from fastsmtp.gate import Gate
+from fastsmtp.metrics import Metrics
+from fastsmtp.net.intake import Intake
+from fastsmtp.peer import Peer, plain_address
+from fastsmtp.replies import Reply
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 64 * 1024
+"""Octets that a client may send on while its message is with the sink; then it is not read."""
+
+
+@dataclass(slots=True)
+class Reception:
+    """What all connections of a worker share."""
+
+    rules: Rules
+    gate: Gate
+    metrics: Metrics
+    intake: Intake
+    limit: int  # open connections at most
+    open: set["Connection"] = field(default_factory=set)
+    refusal: Reply | None = None  # what new clients are told instead of the greeting
+    lost: asyncio.Event = field(default_factory=asyncio.Event)  # one of `open` has ended
+
+
+class Connection(asyncio.Protocol):
+    """The protocol of one accepted socket."""
+
+    __slots__ = (
+        "_blocked",
+        "_half_closed",
+        "_paused",
+        "_reception",
+        "_submitted",
+        "_transport",
+        "seen_progress",
+        "session",
+        "since",
+    )
+
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
+        self._transport: asyncio.Transport
+        self._submitted = False  # the intake has the session's message
+        self._paused = False  # reading is
+        self._blocked = False  # writing is: the client does not read
+        self._half_closed = False  # the client will send no more
+        self.since = 0.0
+        self.session: Session
+        self.seen_progress = -1  # owned by deadlines, as is `since`
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet, or say why not."""
+        self._transport = cast("asyncio.Transport", transport)
+        reception = self._reception
+        peer = _peer(self._transport)
+        if peer is None:  # gone already
+            self._transport.abort()
+            return
+        self.session = Session(reception.rules, reception.gate, reception.metrics, peer)
+        reception.metrics.connections += 1
+        refusal = reception.refusal
+        if len(reception.open) >= reception.limit:
+            refusal = replies.TOO_MANY_CONNECTIONS
+        if refusal is not None:
+            self._transport.write(refusal.wire)
+            self._transport.close()
+            return
+        reception.open.add(self)
+        self._advance(self.session.greet())
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the session."""
+        try:
+            self._advance(self.session.feed(data))
+        except Exception:
+            self._fail()
+
+    def eof_received(self) -> bool:
+        """The client sends no more, but may wait for a reply."""
+        self._half_closed = True
+        return self._submitted
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """What is with the sink goes on; its reply has nowhere to go."""
+        self._reception.open.discard(self)
+        self._reception.lost.set()
+
+    def pause_writing(self) -> None:
+        """The client does not read its replies: it is not read either."""
+        self._blocked = True
+        self._regulate()
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        self._blocked = False
+        self._regulate()
+
+    # What the worker and the deadlines call
+
+    def stop(self) -> None:
+        """End when no transaction is open."""
+        self._advance(self.session.stop())
+
+    def close(self, reply: Reply) -> None:
+        """Say `reply` and end."""
+        self._advance(self.session.close(reply))
+
+    def abort(self) -> None:
+        """End without waiting for the client to read."""
+        self._transport.abort()
+
+    # The way of a message
+
+    def _advance(self, out: bytes) -> None:
+        """Hand a finished message over, write, close: whatever the session has come to."""
+        session = self.session
+        while session.waiting and not self._submitted:
+            self._submitted = True
+            reply = self._reception.intake.accept(session, self._answer)
+            if reply is None:
+                break
+            self._submitted = False
+            out += session.resolve(reply)
+        if out:
+            self._transport.write(out)
+        if session.closing:
+            self._finish()
+        elif self._half_closed and not self._submitted:
+            self._transport.close()
+        else:
+            self._regulate()
+
+    def _answer(self, reply: Reply) -> None:
+        self._submitted = False
+        if self not in self._reception.open:
+            return
+        try:
+            self._advance(self.session.resolve(reply))
+        except Exception:
+            self._fail()
+
+    def _finish(self) -> None:
+        """Close so that the last reply arrives: unread input would make the kernel reset."""
+        transport = self._transport
+        if self.session.quit or self._half_closed or not transport.can_write_eof():
+            transport.close()
+        elif not transport.is_closing():
+            transport.write_eof()
+
+    def _fail(self) -> None:
+        log.exception("a session failed")
+        self.close(replies.INTERNAL)
+
+    def _regulate(self) -> None:
+        """Read while the client reads and the backlog is small."""
+        pause = self._blocked or self.session.backlog > BACKLOG
+        if pause == self._paused or self._transport.is_closing():
+            return
+        self._paused = pause
+        if pause:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+
+def _peer(transport: asyncio.Transport) -> Peer | None:
+    local = transport.get_extra_info("sockname")
+    remote = transport.get_extra_info("peername")
+    if not local or not remote:
+        return None
+    return Peer(plain_address(local[0]), local[1], plain_address(remote[0]), remote[1])

@@ -1,0 +1,65 @@
+"""One sweep over all connections for everything that takes too long; no timer a connection.
+
+A client has `smtp-timeout` from the end of one command to the beginning of the next, and as much
+again to its end; content may take that and its octets at `smtp-minrate`. While a message is with
+the sink the clock stands still.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+from fastsmtp import replies
+from fastsmtp.net.connection import Connection
+
+LINGER = 5.0
+"""Seconds that a client has to read the last reply and close."""
+
+
+class Deadlines:
+    """Ends what is too slow in `connections`."""
+
+    def __init__(self, connections: Iterable[Connection], timeout: float, minrate: int) -> None:
+        """`timeout` in seconds, `minrate` in octets a second (0: any)."""
+        self._connections = connections
+        self._timeout = timeout
+        self._minrate = minrate
+        self._interval = min(1.0, timeout / 4)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Sweep from now on, on the running loop."""
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._interval, self._sweep, loop)
+
+    def stop(self) -> None:
+        """Sweep no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for connection in list(self._connections):
+            self._check(connection, now)
+        self._timer = loop.call_later(self._interval, self._sweep, loop)
+
+    def _check(self, connection: Connection, now: float) -> None:
+        session = connection.session
+        if session.waiting:
+            connection.since = now
+        elif session.progress != connection.seen_progress:
+            connection.seen_progress = session.progress
+            connection.since = now
+        elif now - connection.since > self._allowed(connection):
+            if session.closing:
+                connection.abort()
+            else:
+                connection.close(replies.TOO_SLOW)
+                connection.since = now
+
+    def _allowed(self, connection: Connection) -> float:
+        session = connection.session
+        if session.closing:
+            return LINGER
+        if session.in_content and self._minrate:
+            return self._timeout + session.received / self._minrate
+        return self._timeout

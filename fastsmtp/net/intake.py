@@ -1,0 +1,107 @@
+"""A finished message on its way: payload, sink, reply.
+
+Takes messages from sessions, gives each its one reply. A message of ordinary size costs no task;
+a large one is composed in steps by a task of its own, so that nobody waits for it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from fastsmtp import replies
+from fastsmtp._session import Session
+from fastsmtp.envelope import Envelope
+from fastsmtp.headers import RefusedError
+from fastsmtp.metrics import Metrics
+from fastsmtp.payload import Composer, Outgoing, Steps
+from fastsmtp.replies import Reply
+from fastsmtp.sinks.base import Sink
+
+log = logging.getLogger(__name__)
+
+LARGE = 256 * 1024
+"""Octets of content from which on a message is composed by a task."""
+
+Answer = Callable[[Reply], None]
+
+
+class Intake:
+    """Every message that one worker is answering."""
+
+    def __init__(self, composer: Composer, sink: Sink, metrics: Metrics) -> None:
+        self._composer = composer
+        self._sink = sink
+        self._metrics = metrics
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def accept(self, session: Session, answer: Answer) -> Reply | None:
+        """Take the finished message of a waiting session.
+
+        Gives the reply where it is known at once; else `answer` is called with it, once, later.
+        """
+        envelope = session.envelope
+        size = session.size
+        steps = self._composer.compose(envelope, session.peer, session.pieces)
+        if size > LARGE:
+            task = asyncio.get_running_loop().create_task(
+                self._compose_large(steps, envelope, size, answer)
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return None
+        try:
+            while True:
+                next(steps)
+        except StopIteration as finished:
+            self._put(finished.value, envelope, size, answer)
+            return None
+        except Exception as error:
+            return self._refusal(error)
+
+    async def _compose_large(
+        self, steps: Steps, envelope: Envelope, size: int, answer: Answer
+    ) -> None:
+        try:
+            while True:
+                next(steps)
+                await asyncio.sleep(0)
+        except StopIteration as finished:
+            self._put(finished.value, envelope, size, answer)
+        except Exception as error:
+            answer(self._refusal(error))
+
+    def _refusal(self, error: Exception) -> Reply:
+        self._metrics.refused += 1
+        if isinstance(error, RefusedError):
+            return error.reply
+        log.error("a message could not be composed", exc_info=error)
+        return replies.INTERNAL
+
+    def _put(self, outgoing: list[Outgoing], envelope: Envelope, size: int, answer: Answer) -> None:
+        self._sink.put(outgoing, partial(self._done, outgoing, envelope, size, answer))
+
+    def _done(
+        self,
+        outgoing: list[Outgoing],
+        envelope: Envelope,
+        size: int,
+        answer: Answer,
+        refusal: Reply | None,
+    ) -> None:
+        """The sink knows what became of a message."""
+        if refusal is not None:
+            self._metrics.refused += 1
+            answer(refusal)
+            return
+        self._metrics.messages += 1
+        self._metrics.recipients += len(outgoing)
+        self._metrics.octets += size
+        answer(
+            replies.queued(
+                [
+                    (stored.id, recipient.mailbox)
+                    for stored, recipient in zip(outgoing, envelope.recipients, strict=True)
+                ]
+            )
+        )

@@ -1,0 +1,152 @@
+"""The listening sockets of a worker and the connections that came in through them."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import resource
+import socket
+
+from fastsmtp import replies
+from fastsmtp._session import Rules
+from fastsmtp.gate import Gate
+from fastsmtp.metrics import Metrics
+from fastsmtp.net.connection import Connection, Reception
+from fastsmtp.net.deadlines import Deadlines
+from fastsmtp.net.intake import Intake
+from fastsmtp.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096
+"""Connections that the kernel keeps until they are accepted."""
+
+SPARE_DESCRIPTORS = 64
+"""File descriptors that are not for clients: sockets, the queue, the broker, libraries."""
+
+
+class ListenError(OSError):
+    """A port cannot be listened on; the text says which, why and what to do."""
+
+
+def bind(addresses: tuple[str, ...], ports: tuple[int, ...]) -> list[socket.socket]:
+    """Listening sockets on all `addresses` (none: every one, IPv4 and IPv6) and `ports`.
+
+    Raises ListenError.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        for port in ports:
+            for address in addresses or ("0.0.0.0", "::"):
+                bound = _bind(address, port, optional=not addresses and address == "::")
+                if bound is not None:
+                    sockets.append(bound)
+    except BaseException:
+        for bound in sockets:
+            bound.close()
+        raise
+    return sockets
+
+
+def _bind(address: str, port: int, *, optional: bool) -> socket.socket | None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        if optional:  # a machine without IPv6
+            return None
+        raise ListenError(f"cannot listen on {place(address, port)}: {error.strerror}") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind((address, port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        if optional and error.errno == errno.EADDRNOTAVAIL:
+            return None
+        raise ListenError(_why(address, port, error)) from None
+    return listening
+
+
+def _why(address: str, port: int, error: OSError) -> str:
+    advice = {
+        errno.EACCES: "; ports below 1024 need root or CAP_NET_BIND_SERVICE, or set smtp-port",
+        errno.EADDRINUSE: "; another program has this port: stop it, or set smtp-port",
+        errno.EADDRNOTAVAIL: "; this machine does not have the address: see smtp-ip",
+    }.get(error.errno or 0, "")
+    return f"cannot listen on {place(address, port)}: {error.strerror}{advice}"
+
+
+def place(address: str, port: int) -> str:
+    """An address and port as text, IPv6 in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def connection_limit(wanted: int) -> int:
+    """`wanted` connections, or as many as the descriptor limit (raised if possible) allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + SPARE_DESCRIPTORS
+    if soft < needed:
+        soft = min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft < needed:
+        log.warning(
+            "the limit of %d open files allows %d connections, not smtp-connections = %d",
+            soft,
+            soft - SPARE_DESCRIPTORS,
+            wanted,
+        )
+    return min(wanted, soft - SPARE_DESCRIPTORS)
+
+
+class Listener:
+    """Accepts clients on bound sockets until it is stopped."""
+
+    def __init__(self, settings: Settings, gate: Gate, metrics: Metrics, intake: Intake) -> None:
+        self._reception = Reception(
+            Rules(settings), gate, metrics, intake, connection_limit(settings.smtp_connections)
+        )
+        self._deadlines = Deadlines(
+            self._reception.open, settings.smtp_timeout, settings.smtp_minrate
+        )
+        self._servers: list[asyncio.Server] = []
+
+    async def start(self, sockets: list[socket.socket]) -> None:
+        """Accept on `sockets`, which are the listener's from now on."""
+        loop = asyncio.get_running_loop()
+        self._deadlines.start()
+        for bound in sockets:
+            server = await loop.create_server(
+                lambda: Connection(self._reception), sock=bound, backlog=BACKLOG
+            )
+            self._servers.append(server)
+
+    async def stop(self, grace: float) -> None:
+        """Let transactions end within `grace` seconds, then say 421 to the rest.
+
+        Who connects meanwhile is told 421: closing a listening socket would reset them.
+        """
+        reception = self._reception
+        reception.refusal = replies.STOPPING
+        remaining = set(reception.open)
+        for connection in remaining:
+            connection.stop()
+        await self._until_gone(remaining, grace)
+        self._deadlines.stop()
+        for server in self._servers:
+            server.close()
+        for connection in list(reception.open):
+            connection.close(replies.STOPPING)
+        await self._until_gone(reception.open, 1.0)
+        for connection in list(reception.open):
+            connection.abort()
+
+    async def _until_gone(self, connections: set[Connection], seconds: float) -> None:
+        """Wait until none of `connections` is open, for `seconds` at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while connections & self._reception.open:
+                    self._reception.lost.clear()
+                    await self._reception.lost.wait()

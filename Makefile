@@ -98,6 +98,7 @@ bench: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/bench-tools $(VENV)/test-to
 	$(BIN)/python -m bench
 
 docs: $(VENV)/built-$(FASTSMTP_BUILD) ## write docs/settings.md from the declarations
+	$(BIN)/python -m fastsmtp.process.settings_page > docs/settings.md
 
 clean: ## remove everything that was built or installed here
 	rm -rf build dist *.egg-info $(VENV) $(RUN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tools

@@ -183,7 +183,7 @@ class Settings:
         "Limits",
         values.DURATION,
         "300",
-        "Time from a command's first byte to its end, and idle between commands.",
+        "Seconds from a command's first byte to its end, and idle between commands.",
     )
     smtp_minrate: int = setting(
         "Limits",
@@ -242,7 +242,7 @@ class Settings:
         "Limits",
         values.DURATION_OR_ZERO,
         "30",
-        "Time that a stopping worker gives to mail in flight.",
+        "Seconds that a stopping worker gives to mail in flight.",
     )
 
     rabbitmq_address: tuple[str, ...] = setting(
@@ -322,7 +322,7 @@ class Settings:
         "Unconfirmed publishes in flight on a connection; also never more than 64 MiB of frames.",
     )
     rabbitmq_timeout: float = setting(
-        "RabbitMQ", values.DURATION, "30", "Time without any confirm while some are due."
+        "RabbitMQ", values.DURATION, "30", "Seconds without any confirm while some are due."
     )
     rabbitmq_maxsize: int | None = setting(
         "RabbitMQ",

@@ -20,7 +20,8 @@ _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Deci
 _BOOLEANS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
     ("false", "no", "off", "0"), False
 )
-_NUMBER = r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*"
+_SCHEME = re.compile("[A-Za-z]*://")
+_NUMBER = r"([0-9]{1,19}(?:\.[0-9]{1,9})?)\s*"
 
 
 class Kind(NamedTuple):
@@ -142,9 +143,9 @@ def _read_broker(text: str) -> tuple[str, ...]:
     if text.lower() == "none":
         return ()
     urls: list[str] = []
-    for url in _broker_urls(text):
+    for url in _broker_urls(_read_text(text)):
         parts = urlsplit(url)
-        if parts.scheme not in ("amqp", "amqps") or parts.fragment:
+        if parts.scheme not in ("amqp", "amqps") or "," in parts.path or parts.fragment:
             raise ValueError
         user, at, hosts = parts.netloc.rpartition("@")
         for host in (host.strip() for host in hosts.split(";")):
@@ -162,15 +163,18 @@ def _broker_urls(text: str) -> list[str]:
 
 def mask_broker(text: str) -> str:
     """A broker address, valid or not, without what is, or may be meant as, a password."""
-    masked = []
-    for url in _broker_urls(text):
-        scheme, mark, rest = url.rpartition("://") if "@" not in url else url.partition("://")
-        credentials, at, place = rest.rpartition("@")
-        user, colon, _ = credentials.partition(":")
+    return ",".join(_mask_url(url) for url in _broker_urls(text))
+
+
+def _mask_url(url: str) -> str:
+    scheme = _SCHEME.match(url)
+    start = scheme[0] if scheme else ""
+    credentials, at, place = url.removeprefix(start).rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    if not at:
         # A colon that no port follows: perhaps a password whose "@host" was forgotten.
-        place = re.sub(r"^(\[[^]]*\]|[^:]*):(?![0-9]{1,5}(?:[/;?]|$)).*", r"\1:***", place)
-        masked.append(scheme + mark + user + (":***" if colon else "") + at + place)
-    return ",".join(masked)
+        place = re.sub(r"^(\[[^]]*\]|[^:\[]*):(?![0-9]{1,5}(?:[/;?]|$)).*", r"\1:***", place)
+    return start + user + (":***" if colon else "") + at + place
 
 
 def _write_broker(urls: tuple[str, ...]) -> str:

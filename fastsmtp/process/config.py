@@ -5,6 +5,7 @@ command line. Opens files for reading only; never prints, and never repeats a se
 """
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,10 +63,10 @@ def load(
     Raises ConfigError with every error at once.
     """
     found = _Findings()
-    for path in [default_file] * Path(default_file).exists() + list(files):
+    for path in files if _missing(default_file) else [default_file, *files]:
         _take(_file(path, found), found)
     _take(_environment(environment or {}), found)
-    _take([Given("command line", key, text) for key, text in options], found)
+    _take([Given("command line", key, text.strip()) for key, text in options], found)
     settings = Settings(**{attribute(key): value for key, value in found.values.items()})
     for keys, problem in checks.errors(settings):
         if found.broken.isdisjoint(keys):
@@ -75,6 +76,17 @@ def load(
     if found.errors:
         raise ConfigError(found.errors, found.warnings)
     return settings, found.warnings
+
+
+def _missing(path: str) -> bool:
+    """A file that may not be looked at is not missing: reading it will tell."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _file(path: str, found: _Findings) -> Iterator[Given]:
@@ -87,7 +99,7 @@ def _file(path: str, found: _Findings) -> Iterator[Given]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         key, colon, text = (part.strip() for part in line.partition(":"))
-        if colon:
+        if key and colon:
             yield Given(f"{path}:{number}", key, text)
         else:
             found.errors.append(f"{path}:{number}: expected key: value, found {_named(key)}")
@@ -122,6 +134,7 @@ def _take(source: Iterable[Given], found: _Findings) -> None:
 def _take_value(key: str, given: Given, found: _Findings) -> None:
     text, shown = given.text, _shown(key, given.text)
     found.values.pop(key, None)
+    found.broken.discard(key)
     found.sources[key] = given.source
     try:
         if text.startswith("@/"):

@@ -1,0 +1,70 @@
+"""Makes docs/settings.md from the declarations: `python -m fastsmtp.process.settings_page`."""
+
+from fastsmtp.process import mailerq
+from fastsmtp.process.config import DEFAULT_FILE, PREFIX
+from fastsmtp.settings import SETTINGS
+
+_INTRODUCTION = f"""\
+# Settings
+
+<!-- Made by `python -m fastsmtp.process.settings_page`; edit fastsmtp/settings.py instead. -->
+
+Every setting has one key, and may come from any of these sources; a later one wins:
+
+1. the default below;
+2. `{DEFAULT_FILE}`, if it exists;
+3. each `--config-file PATH`, in turn;
+4. the environment: `{PREFIX}SMTP_PORT=25` (upper case, `_` for `-`);
+5. the command line: `--smtp-port 25`.
+
+A config file holds one `key: value` a line. A line that begins with `#` is a comment; a `#`
+inside a value is part of it. An empty value means the default. Where a key comes twice in one
+source, the last one holds, and a warning says so.
+
+Any value may be `@/path/to/file` (an absolute path): the value is what that file holds. Use it
+for passwords: a command line and an environment can be read by others.
+
+`fastsmtp check` shows every error of all sources at once and exits 2, or shows the settings that
+hold, passwords masked. The daemon does the same before it opens a port.
+
+## Values
+
+- **Size**: bytes, or a number with `B`, `KB`, `MB` or `GB` (powers of 1024), in any case.
+- **Duration**: seconds, or a number with `ms`, `s`, `m` or `h`.
+- **Yes or no**: `true`, `yes`, `on`, `1`; `false`, `no`, `off`, `0`.
+- **Addresses and ranges**: IPv4 or IPv6, a range as CIDR, with `;` between.
+- **Ports**: `25,2525,1024-1026`.
+"""
+
+_MAILERQ = """
+## Files of MailerQ
+
+A config file of MailerQ can be used as it is. Keys that have no meaning here are named in a
+warning each. These ask for something that is not done:
+
+"""
+
+
+def page() -> str:
+    """The text of docs/settings.md."""
+    parts = [_INTRODUCTION]
+    group = ""
+    for key, about in SETTINGS.items():
+        if about.group != group:
+            group = about.group
+            parts.append(f"\n## {group}\n\n| key | default | meaning |\n| --- | --- | --- |\n")
+        default = f"`{about.default}`" if about.default else about.shown_default
+        later = " *Not built yet: any other value is an error.*" if about.unbuilt else ""
+        for value in about.unbuilt_values:
+            later += f" *`{value}` is not built yet.*"
+        parts.append(f"| `{key}` | {default} | {about.meaning}{later} |\n")
+    parts.append(_MAILERQ)
+    parts += [f"- `{key}`: {what}\n" for key, what in mailerq.NOT_DONE.items()]
+    parts.append("\nOther names of settings:\n\n")
+    parts += [f"- `{old}` is taken as `{new}`\n" for old, new in mailerq.ALIASES.items()]
+    parts += [f"- `{old}` is not taken: use `{new}`\n" for old, new in mailerq.INSTEAD.items()]
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    print(page(), end="")

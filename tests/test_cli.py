@@ -1,0 +1,148 @@
+"""The command as a user meets it: a process with arguments, output and an exit status."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fastsmtp import __version__
+from fastsmtp.settings import SETTINGS
+
+ROOT = Path(__file__).parent.parent
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs `python -m fastsmtp` with arguments and an environment, in a folder of its own."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("FASTSMTP_")}
+        own = {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "COLUMNS": "100"}
+        return subprocess.run(
+            [sys.executable, "-m", "fastsmtp", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=tmp_path,
+            env=inherited | own | environment,
+        )
+
+    return run
+
+
+def test_version(run: Run) -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"fastsmtp {__version__}\n")
+
+
+def test_help_names_every_setting_with_its_default_and_meaning(run: Run) -> None:
+    done = run("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    squeezed = "".join(done.stdout.split())  # a line may be broken at any hyphen
+    for key, about in SETTINGS.items():
+        option = f"--{key}VALUE{about.meaning}Default: {about.shown_default}."
+        assert "".join(option.split()) in squeezed
+    for group in {about.group for about in SETTINGS.values()}:
+        assert f"\n{group}:\n" in done.stdout
+    for word in ("serve", "check", "--config-file", "examples:"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_every_subcommand_has_help(run: Run, command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: fastsmtp {command}")
+
+
+def test_check_prints_a_config_file_of_all_settings(run: Run, tmp_path: Path) -> None:
+    done = run("check", "--smtp-ip", "127.0.0.1", "--rabbitmq-address=amqp://me:hunter2@h/")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "smtp-ip: 127.0.0.1\n" in done.stdout
+    assert "rabbitmq-address: amqp://me:***@h/\n" in done.stdout
+    keys = [line.split(":")[0] for line in done.stdout.splitlines() if re.match("[a-z]", line)]
+    assert keys == list(SETTINGS)
+    (tmp_path / "config.txt").write_text(done.stdout)
+    assert run("check", "--config-file", "config.txt").stdout == done.stdout
+
+
+def test_settings_may_stand_on_both_sides_of_the_subcommand(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("smtp-port: 1\nsmtp-maxerrors: 2\nsmtp-maxrecipients: 3\n")
+    (tmp_path / "b").write_text("smtp-port: 4\nsmtp-maxerrors: 5\n")
+    done = run(
+        *("--smtp-port", "6", "--config-file", "a"),
+        "check",
+        *("--config-file", "b", "--log-level", "error"),
+        FASTSMTP_SMTP_GRACE="7",
+    )
+    assert done.returncode == 0
+    for line in (
+        "smtp-port: 6",
+        "smtp-maxerrors: 5",
+        "smtp-maxrecipients: 3",
+        "smtp-grace: 7",
+        "log-level: error",
+    ):
+        assert f"\n{line}\n" in done.stdout
+
+
+def test_check_tells_warnings_and_goes_on(run: Run) -> None:
+    done = run("check", "--smtp-ip", "127.0.0.1", "--smtp-port", "1", "--smtp-port", "2")
+    assert done.returncode == 0
+    assert done.stderr == (
+        "fastsmtp: warning: command line: smtp-port is given twice, this value holds\n"
+    )
+    assert "\nsmtp-port: 2\n" in done.stdout
+
+
+@pytest.mark.parametrize("command", [["check"], ["serve"], []])
+def test_a_wrong_configuration_tells_every_error_and_exits_2(
+    run: Run, tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "config.txt").write_text("smtp-ip: 127.0.0.1\nsmtp-maxsize: huge\n")
+    done = run(
+        *command,
+        *("--config-file", "config.txt", "--smtp-prot", "25", "--smtp-port", "x", "--user=mail"),
+        *("--log-formt=json", "stray"),
+        FASTSMTP_SMTP_GRACE="soon",
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [line.partition("fastsmtp: error: ")[2] for line in done.stderr.splitlines()] == [
+        "config.txt:2: smtp-maxsize: expected a size such as 100MB: bytes, or with B, KB, MB or "
+        "GB, found 'huge'",
+        "environment: smtp-grace: expected a duration such as 30 or 5m: seconds, or with ms, s, "
+        "m or h, found 'soon'",
+        "command line: smtp-port: expected ports such as 25,2525,1024-1026, 0 for a free one, or "
+        "none, found 'x'",
+        "command line: smtp-prot: unknown key (did you mean smtp-port?)",
+        "command line: log-formt: unknown key (did you mean log-format?)",
+        "command line: stray: unknown key",
+        "command line: user: not built yet",
+    ]
+
+
+@pytest.mark.parametrize("arguments", [["chekc"], ["--smtp-port"], ["check", "--smtp-port"]])
+def test_wrong_arguments_exit_2(run: Run, arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "fastsmtp: error: " in done.stderr
+
+
+def test_an_option_is_never_guessed_from_its_beginning(run: Run) -> None:
+    assert "smtp-maxerr: unknown key" in run("check", "--smtp-maxerr", "1").stderr
+
+
+def test_no_password_is_printed(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter2\n")
+    done = run(
+        *("check", "--smtp-username", "me", f"--smtp-password=@{tmp_path}/secret"),
+        FASTSMTP_RABBITMQ_ADDRESS="amqp:/me:hunter2@h/",
+    )
+    assert done.returncode == 2
+    assert "smtp-password: not built yet" in done.stderr
+    assert "hunter2" not in done.stderr + done.stdout

@@ -1,0 +1,482 @@
+"""Sources of the configuration: their order, their syntax, and every error at once."""
+
+import os
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from fastsmtp.process import config
+from fastsmtp.process.config import ConfigError
+from fastsmtp.settings import SETTINGS, Settings, attribute
+
+QUIET = "smtp-ip: 127.0.0.1\n"
+"""A configuration about which nothing is to be said."""
+
+
+class Sources:
+    """Configuration files of one test, and what `config.load` makes of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.default = str(folder / "default.txt")
+
+    def file(self, content: str | bytes, name: str = "config.txt") -> str:
+        path = self.folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    def load(
+        self,
+        content: str | bytes = "",
+        environment: Mapping[str, str] | None = None,
+        options: Sequence[tuple[str, str]] = (),
+    ) -> tuple[Settings, list[str]]:
+        return config.load([self.file(content)], environment, options, self.default)
+
+    def errors(
+        self,
+        content: str | bytes = "",
+        environment: Mapping[str, str] | None = None,
+        options: Sequence[tuple[str, str]] = (),
+    ) -> list[str]:
+        with pytest.raises(ConfigError) as error:
+            self.load(content, environment, options)
+        return [line.replace(f"{self.folder}/", "") for line in error.value.errors]
+
+    def warnings(self, content: str) -> list[str]:
+        return [line.replace(f"{self.folder}/", "") for line in self.load(content)[1]]
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Sources:
+    return Sources(tmp_path)
+
+
+def test_nothing_given_means_the_defaults(sources: Sources) -> None:
+    settings, _ = config.load(default_file=sources.default)
+    assert all(
+        getattr(settings, name) == getattr(Settings(), name) for name in map(attribute, SETTINGS)
+    )
+
+
+def test_a_later_source_wins(sources: Sources) -> None:
+    sources.file("smtp-maxrecipients: 1", "default.txt")
+    files = [sources.file("smtp-maxrecipients: 2", "a"), sources.file("smtp-maxrecipients: 3", "b")]
+    environment = {"FASTSMTP_SMTP_MAXRECIPIENTS": "4"}
+    options = [("smtp-maxrecipients", "5")]
+
+    def effective(*given: object) -> int:
+        return config.load(*given, default_file=sources.default)[0].smtp_maxrecipients
+
+    assert effective() == 1
+    assert effective(files[:1]) == 2
+    assert effective(files) == 3
+    assert effective(files, environment) == 4
+    assert effective(files, environment, options) == 5
+
+
+def test_every_key_exists_in_every_source(sources: Sources) -> None:
+    for key in SETTINGS:
+        name = "FASTSMTP_" + key.upper().replace("-", "_")
+        sources.load(QUIET + f"{key}:", {name: ""}, [(key, "")])
+
+
+def test_an_empty_value_means_the_default(sources: Sources) -> None:
+    settings, _ = sources.load("smtp-port: 2525\n", {"FASTSMTP_SMTP_PORT": " "})
+    assert settings.smtp_port == (25,)
+    assert sources.load("smtp-port:\nsmtp-maxsize :")[0].smtp_maxsize == 100 * 1024 * 1024
+
+
+def test_syntax_of_a_file(sources: Sources) -> None:
+    settings, warnings = sources.load(
+        "\ufeff# smtp-port: 1\r\n"
+        "   # an indented comment \n"
+        "\n \t \n"
+        "  smtp-port  :  2525\t\r\n"
+        "smtp-ip:127.0.0.1\n"
+        "rabbitmq-outbox: a # b: c\n"
+        "rabbitmq-address: amqp://u:p@h:5672/v"
+    )
+    assert settings.smtp_port == (2525,)
+    assert settings.rabbitmq_outbox == "a # b: c"
+    assert settings.rabbitmq_address == ("amqp://u:p@h:5672/v",)
+    assert warnings == []
+
+
+def test_bytes_that_are_not_utf8_do_no_harm_in_a_comment(sources: Sources) -> None:
+    assert sources.load(b"# caf\xe9\nsmtp-port: 26\n")[0].smtp_port == (26,)
+    assert sources.errors(b"rabbitmq-outbox: caf\xe9") == [
+        "config.txt:1: rabbitmq-outbox: expected a name of at most 255 bytes without control "
+        "characters, found 'caf\\udce9'"
+    ]
+
+
+def test_a_key_given_twice_holds_the_last_value_and_warns(sources: Sources) -> None:
+    content = QUIET + "smtp-port: 1\nsmtp-port: 2\n"
+    settings, _ = sources.load(content)
+    assert settings.smtp_port == (2,)
+    assert sources.warnings(content) == ["config.txt:3: smtp-port is given twice, this value holds"]
+    options = [("smtp-port", "3"), ("smtp-port", "4")]
+    settings, warnings = sources.load(QUIET, None, options)
+    assert settings.smtp_port == (4,)
+    assert warnings == ["command line: smtp-port is given twice, this value holds"]
+
+
+def test_the_same_key_in_two_sources_is_no_warning(sources: Sources) -> None:
+    assert sources.load(QUIET, {"FASTSMTP_SMTP_IP": "::1"})[1] == []
+
+
+@pytest.mark.parametrize("source", ["file", "environment", "option"])
+def test_a_value_may_stand_in_a_file(sources: Sources, source: str) -> None:
+    text = "@" + sources.file(" amqp://u:p@h/\n", "secret")
+    given: dict[str, tuple[object, ...]] = {
+        "file": (f"rabbitmq-address: {text}",),
+        "environment": ("", {"FASTSMTP_RABBITMQ_ADDRESS": text}),
+        "option": ("", None, [("rabbitmq-address", text)]),
+    }
+    assert sources.load(*given[source])[0].rabbitmq_address == ("amqp://u:p@h/",)
+
+
+def test_an_empty_file_means_the_default(sources: Sources) -> None:
+    text = "@" + sources.file("\n", "empty")
+    assert sources.load(f"smtp-port: {text}")[0].smtp_port == (25,)
+
+
+def test_only_a_path_makes_a_value_a_file(sources: Sources) -> None:
+    assert sources.load("rabbitmq-outbox: @home")[0].rabbitmq_outbox == "@home"
+
+
+def test_every_error_is_reported_at_once(sources: Sources) -> None:
+    sources.file("smtp-prot: 1\nno colon here\n: 5", "default.txt")
+    errors = sources.errors(
+        f"smtp-port: http\nrabbitmq-ca: {sources.folder}/missing.pem\nrabbitmq-key: @/missing/key",
+        {"FASTSMTP_SMTP_MAXSIZE": "big", "FASTSMTP_SMTP_PROT": "1", "OTHER": "1"},
+        [("smtp-received", "perhaps"), ("nonsense", "1")],
+    )
+    assert errors == [
+        "default.txt:2: expected key: value, found no",
+        "default.txt:3: expected key: value, found no key",
+        "default.txt:1: smtp-prot: unknown key (did you mean smtp-port?)",
+        "config.txt:1: smtp-port: expected ports such as 25,2525,1024-1026, 0 for a free one, "
+        "or none, found 'http'",
+        "config.txt:3: rabbitmq-key: expected a file that can be read (No such file or "
+        "directory), found @/missing/key",
+        "environment: smtp-maxsize: expected a size such as 100MB: bytes, or with B, KB, MB or "
+        "GB, found 'big'",
+        "environment: smtp-prot: unknown key (did you mean smtp-port?)",
+        "command line: smtp-received: expected true, false, yes, no, on, off, 1 or 0, "
+        "found 'perhaps'",
+        "command line: nonsense: unknown key",
+        "config.txt:2: rabbitmq-ca: expected a file that can be read, found missing.pem: "
+        "No such file or directory",
+    ]
+
+
+def test_a_missing_or_unreadable_file_is_an_error(sources: Sources) -> None:
+    for path in (sources.folder / "missing", sources.folder):
+        with pytest.raises(ConfigError, match=f"{path}: expected a file that can be read"):
+            config.load([str(path)], default_file=sources.default)
+
+
+def test_a_default_file_that_is_there_must_be_readable(sources: Sources) -> None:
+    os.mkdir(sources.default)
+    with pytest.raises(ConfigError, match="expected a file that can be read"):
+        config.load(default_file=sources.default)
+
+
+def test_variables_that_others_set_are_no_error(sources: Sources) -> None:
+    environment = {
+        "FASTSMTP_BUILD": "debug",  # setup.py's
+        "FASTSMTP_SERVICE_HOST": "10.0.0.1",  # a Kubernetes service called fastsmtp
+        "FASTSMTP_PORT": "tcp://10.0.0.1:25",
+        "FASTSMTP_PORT_25_TCP_ADDR": "10.0.0.1",
+    }
+    assert sources.load(QUIET, environment)[1] == []
+
+
+UNBUILT = {
+    "user": "mail",
+    "group": "mail",
+    "smtp-threads": "2",
+    "smtp-secure-port": "465",
+    "smtp-certificate": "/dev/null",
+    "smtp-key": "/dev/null",
+    "smtp-ciphers": "HIGH",
+    "smtp-tls-minimum": "1.3",
+    "smtp-username": "me",
+    "smtp-password": "hunter2",
+    "smtp-auth": "hardcoded://me:hunter2",
+    "smtp-insecure-auth": "true",
+    "smtp-range": "10.0.0.0/8",
+    "smtp-trusted": "10.0.0.0/8",
+    "smtp-proxy": "10.0.0.0/8",
+    "smtp-connections-per-ip": "1",
+    "smtp-maxmemory": "2GB",
+    "rabbitmq-spill": "/var/lib/spill.db",
+    "received-log": "/var/log/received",
+    "metrics-address": "127.0.0.1:9090",
+}
+
+
+@pytest.mark.parametrize("key", UNBUILT)
+def test_what_is_not_built_yet_is_an_error(sources: Sources, key: str) -> None:
+    assert f"config.txt:1: {key}: not built yet" in sources.errors(f"{key}: {UNBUILT[key]}")
+
+
+def test_extract_trusted_is_not_built_yet(sources: Sources) -> None:
+    assert sources.errors("smtp-extract: trusted") == [
+        "config.txt:1: smtp-extract: the value trusted is not built yet"
+    ]
+    assert sources.load("smtp-extract: no")[0].smtp_extract == "false"
+
+
+def test_everything_else_is_built() -> None:
+    assert {key for key, about in SETTINGS.items() if about.unbuilt} == set(UNBUILT)
+
+
+@pytest.mark.parametrize("key", UNBUILT)
+def test_the_default_of_what_is_not_built_is_no_error(sources: Sources, key: str) -> None:
+    sources.load(f"{key}: {SETTINGS[key].default}", {}, [(key, SETTINGS[key].default)])
+
+
+def test_a_later_source_may_take_back_what_is_not_built(sources: Sources) -> None:
+    assert sources.load("user: mail", {}, [("user", "")])[0].user == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        ("smtp-port: none", "smtp-port: no port to listen on, smtp-secure-port is empty"),
+        ("smtp-secure-port: 465", "smtp-secure-port: needs smtp-certificate"),
+        ("smtp-username: me", "smtp-username: needs smtp-password"),
+        ("smtp-password: pw", "smtp-password: needs smtp-username"),
+        (
+            "smtp-username: me\nsmtp-password: pw",
+            "smtp-username: needs smtp-certificate, or smtp-insecure-auth: true",
+        ),
+        (
+            "smtp-auth: hardcoded://me:pw",
+            "smtp-auth: needs smtp-certificate, or smtp-insecure-auth: true",
+        ),
+        (
+            "smtp-maxmemory: 399MB",
+            "smtp-maxmemory: expected at least 4 times smtp-maxsize (100MB), found 399MB",
+        ),
+        (
+            "smtp-auth: file:///missing/users",
+            "smtp-auth: expected a file that can be read, found /missing/users: "
+            "No such file or directory",
+        ),
+        (
+            "smtp-key: /dev/null; /missing/key",
+            "smtp-key: expected a file that can be read, found /missing/key: "
+            "No such file or directory",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_together(sources: Sources, content: str, error: str) -> None:
+    assert f"config.txt:1: {error}" in sources.errors(content)
+
+
+def test_a_size_without_its_memory_is_blamed_on_the_default(sources: Sources) -> None:
+    assert sources.errors("smtp-maxsize: 300MB") == [
+        "default: smtp-maxmemory: expected at least 4 times smtp-maxsize (300MB), found 1GB"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [
+        ("smtp-username: me\nsmtp-password: hunter2", "needs smtp-password"),
+        ("smtp-username: me\nsmtp-password: pw\nsmtp-insecure-auth: on", "smtp-insecure-auth:"),
+        ("smtp-secure-port: 465\nsmtp-certificate: /dev/null", "needs"),
+        ("smtp-port: none\nsmtp-secure-port: 465", "no port"),
+        ("smtp-maxmemory: 400MB", "at least"),
+        ("smtp-username: me\nsmtp-password: \x01", "needs smtp-password"),  # its own error is told
+    ],
+)
+def test_settings_that_fit_together(sources: Sources, content: str, wrong: str) -> None:
+    assert not any(wrong in line for line in sources.errors(content) if "not built" not in line)
+
+
+def test_no_secret_is_in_an_error(sources: Sources) -> None:
+    secret = "@" + sources.file("hunter2\x01", "secret")
+    errors = sources.errors(
+        "smtp-password: hunter2\x01\n"
+        "smtp-auth: hunter2\n"
+        "rabbitmq-address: amqp://me:hunter2@host:port/\n"
+        "smtp-password hunter2\n"
+        "smtp-password=hunter2:3\n",
+        {"FASTSMTP_SMTP_PASSWORD": secret, "FASTSMTP_RABBITMQ_ADDRESS": secret},
+        [("smtp-password", "hunter2"), ("smtp-auth", "hardcoded://me:hunter2")],
+    )
+    assert len(errors) == 11
+    assert "hunter2" not in "\n".join(errors)
+
+
+def test_an_open_door_is_a_warning(sources: Sources) -> None:
+    for content in ("", "smtp-ip: 0.0.0.0", "smtp-ip: 127.0.0.1;192.0.2.1"):
+        assert [line[:18] for line in sources.warnings(content)] == ["anyone may connect"]
+    for content in (QUIET, "smtp-ip: ::1", "smtp-ip: 127.3.2.1; ::1"):
+        assert sources.warnings(content) == []
+
+
+@pytest.mark.parametrize(
+    "content", ["smtp-range: 10.0.0.0/8", "smtp-username: me", "smtp-auth: hardcoded://a:b"]
+)
+def test_a_guarded_door_is_none(sources: Sources, content: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        sources.load(content)
+    assert error.value.warnings == []
+
+
+def test_mail_that_is_not_persistent_is_a_warning(sources: Sources) -> None:
+    assert sources.warnings(QUIET + "rabbitmq-persistent: no") == [
+        "rabbitmq-persistent is false: confirmed mail does not survive a crash of the broker"
+    ]
+    assert sources.warnings(QUIET + "rabbitmq-persistent: no\nrabbitmq-address: none") == []
+
+
+MAILERQ_NAMES = """
+application-log cluster-address cluster-exchange cluster-host cluster-password cluster-timeout
+cluster-user cluster-verify cluster-vhost database database-address database-threads database-ttl
+database-validate dns-attempts dns-buffersize dns-force dns-getaddrinfo dns-helofile dns-interval
+dns-min-ttl dns-rotate dns-threads dns-timeout download-bin-log-file download-blacklist
+download-cache download-log-compression download-log-directory download-log-file
+download-log-format download-log-history download-log-maxage download-log-maxsize
+download-log-prefix download-proxy download-ttl download-user-agent download-whitelist
+dsn-advertise dsn-envelope dsn-mta dsn-notify dsn-ret error-exchange error-log error-log-directory
+error-log-prefix error-routingkey heartbeat heartbeat-enabled license lock max-attempts
+max-connections max-deliver-time max-delivertime plugin-directory proxy-server rabbitmq-address
+rabbitmq-consumers rabbitmq-declare rabbitmq-dsn rabbitmq-durable rabbitmq-encoding
+rabbitmq-exchange rabbitmq-failure rabbitmq-flush-qos rabbitmq-host rabbitmq-inbox rabbitmq-lazy
+rabbitmq-local rabbitmq-maxpriority rabbitmq-minqos rabbitmq-mirror rabbitmq-mirror-expire
+rabbitmq-outbox rabbitmq-password rabbitmq-persistent rabbitmq-publishers rabbitmq-qos
+rabbitmq-queues rabbitmq-refused rabbitmq-reports rabbitmq-results rabbitmq-retry rabbitmq-success
+rabbitmq-throttle rabbitmq-user rabbitmq-verify rabbitmq-vhost received-bin-log-file
+received-log-compression received-log-directory received-log-file received-log-format
+received-log-history received-log-maxage received-log-maxsize received-log-prefix retry-interval
+send-bin-log-directory send-bin-log-file send-bin-log-history send-bin-log-maxage
+send-bin-log-maxsize send-bin-log-prefix send-log-compression send-log-directory send-log-file
+send-log-format send-log-history send-log-maxage send-log-maxsize send-log-prefix server-id
+smarthost smarthost-password smarthost-port smarthost-username smtp-auth smtp-auth-results
+smtp-authentication-results smtp-certificate smtp-check smtp-check-dkim smtp-check-dmarc
+smtp-check-spf smtp-ciphers smtp-connections smtp-connections-in smtp-connections-out
+smtp-default-ips smtp-defaultip smtp-defaultips smtp-extract smtp-ip smtp-key smtp-mappable-ips
+smtp-maxsize smtp-password smtp-port smtp-privatekey smtp-protection smtp-proxy smtp-range
+smtp-ranges smtp-secure-port smtp-sink-address smtp-sink-ip smtp-sink-password smtp-sink-port
+smtp-sink-username smtp-threads smtp-timeout smtp-unmappable-ips smtp-username
+smtp-validate-address spamassassin-host spamassassin-port spool-delay spool-directory
+spool-extract spool-fail-directory spool-open-files spool-remove spool-threads storage-address
+storage-policy storage-reschedule storage-threads storage-timeout storage-ttl user
+validate-envelope validate-recipient www-auth www-bin-log-file www-cache-control www-certificate
+www-ciphers www-connections www-dir www-host www-ip www-log-compression www-log-directory
+www-log-file www-log-format www-log-history www-log-maxage www-log-maxsize www-log-prefix
+www-password www-port www-private-key www-privatekey www-secure-port www-url
+"""
+MAILERQ_KEYS = MAILERQ_NAMES.split()
+
+MAILERQ_VALUES = {
+    "smtp-ip": "127.0.0.1",
+    "smtp-port": "25",
+    "smtp-maxsize": "100MB",
+    "smtp-timeout": "300",
+    "smtp-connections": "1000",
+    "smtp-extract": "true",
+    "smtp-default-ips": "192.0.2.1;192.0.2.2",
+    "smtp-mappable-ips": "192.0.2.0/24",
+    "smtp-unmappable-ips": "127.0.0.1",
+    "rabbitmq-address": "amqp://guest:guest@localhost/",
+    "rabbitmq-verify": "true",
+    "rabbitmq-outbox": "outbox",
+    "rabbitmq-inbox": "inbox",
+    "rabbitmq-exchange": "mailerq",
+    "rabbitmq-declare": "true",
+    "rabbitmq-durable": "true",
+    "rabbitmq-lazy": "false",
+    "rabbitmq-maxpriority": "10",
+    "rabbitmq-persistent": "true",
+    "rabbitmq-encoding": "gzip",
+    "rabbitmq-publishers": "1",
+    "rabbitmq-throttle": "1000",
+}
+"""Values of settings that MailerQ and fastsmtp share; all others that are built later are empty."""
+
+
+def test_a_whole_file_of_mailerq_starts_with_warnings_only(sources: Sources) -> None:
+    later = {*UNBUILT, "received-log-file"}
+    lines = [
+        f"{key}: {MAILERQ_VALUES.get(key, '' if key in later else 'something')}"
+        for key in MAILERQ_KEYS
+    ]
+    settings, warnings = sources.load("\n".join(lines + lines))
+    assert settings.rabbitmq_inbox == "inbox"
+    assert settings.smtp_mappable_ips == (ip_network("192.0.2.0/24"),)
+    warnings = [line for line in warnings if "given twice" not in line]
+    ignored = set(MAILERQ_KEYS) - set(SETTINGS) - {"received-log-file"}
+    assert sorted(line.split()[0] for line in warnings) == sorted(ignored)
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("smtp-check", "incoming mail is not checked for SPF, DKIM or DMARC"),
+        ("rabbitmq-local", "is published to rabbitmq-inbox like all other mail"),
+        ("rabbitmq-reports", "are not told from other mail"),
+        ("rabbitmq-refused", "refused mail is published nowhere"),
+    ],
+)
+def test_a_warning_says_what_is_not_done(sources: Sources, key: str, told: str) -> None:
+    [warning] = sources.warnings(QUIET + f"{key}: something")
+    assert warning.startswith(key)
+    assert told in warning
+    assert sources.warnings(QUIET + f"{key}:") == [
+        f"{key} of MailerQ has no meaning here and is ignored"
+    ]
+
+
+def test_an_older_name_of_a_setting_is_not_taken_but_told(sources: Sources) -> None:
+    assert sources.warnings(QUIET + "smtp-ranges: 10.0.0.0/8") == [
+        "smtp-ranges of MailerQ is ignored: use smtp-range"
+    ]
+
+
+def test_mailerqs_name_of_the_received_log_is_taken(sources: Sources) -> None:
+    assert sources.errors("received-log-file: /log") == [
+        "config.txt:1: received-log: not built yet"
+    ]
+
+
+def test_no_value_of_mailerqs_is_in_a_warning(sources: Sources) -> None:
+    passwords = ("smarthost-password", "rabbitmq-password", "www-password", "cluster-password")
+    warnings = sources.warnings(QUIET + "\n".join(f"{key}: hunter2" for key in passwords))
+    assert len(warnings) == len(passwords)
+    assert "hunter2" not in "\n".join(warnings)
+
+
+def test_written_settings_are_a_config_file_that_means_the_same(sources: Sources) -> None:
+    settings, _ = sources.load(
+        QUIET
+        + "smtp-port: 25,2525\nsmtp-maxsize: 12345\nrabbitmq-address: none\nsmtp-grace: 1m\n"
+        + "smtp-mappable-ips: 10.0.0.0/8;::/0\nlog-format: json\nrabbitmq-maxsize: 16MB"
+    )
+    text = config.written(settings)
+    again, warnings = sources.load(text)
+    assert warnings == []
+    assert config.written(again) == text
+    assert all(getattr(again, name) == getattr(settings, name) for name in map(attribute, SETTINGS))
+
+
+def test_written_settings_hold_no_password() -> None:
+    text = config.written(
+        Settings(
+            smtp_password="hunter2",
+            smtp_auth="hardcoded://me:hunter2",
+            rabbitmq_address=("amqp://me:hunter2@h1/", "amqp://me:hunter2@h2/"),
+        )
+    )
+    assert "hunter2" not in text
+    assert "smtp-password: ***\n" in text
+    assert "rabbitmq-address: amqp://me:***@h1/,amqp://me:***@h2/\n" in text

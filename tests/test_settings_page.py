@@ -1,0 +1,9 @@
+from pathlib import Path
+
+from fastsmtp.process.settings_page import page
+
+STORED = Path(__file__).parent.parent / "docs" / "settings.md"
+
+
+def test_page_is_what_the_declarations_say() -> None:
+    assert STORED.read_text("utf-8") == page(), "run: make docs"

@@ -1,0 +1,40 @@
+class Encoder:
+    """Writes the frames of publishes one behind the other until `take`."""
+
+    def __init__(
+        self,
+        channel: int,
+        exchange: str,
+        routing_key: str,
+        frame_max: int,
+        persistent: bool,
+        content_encoding: str,
+    ) -> None:
+        """For one channel (1 to 65535) and one place to publish to, mandatory.
+
+        `frame_max` is in octets, as negotiated (0: no limit; 128 KiB are used then). Raises
+        ValueError for a name over 255 octets.
+        """
+    @property
+    def size(self) -> int:
+        """Octets written since the last `take`."""
+    def publish(
+        self,
+        id: str,
+        priority: int | None,
+        encoding: str,
+        prefix: bytes,
+        tail: bytes | bytearray,
+        timestamp: int,
+    ) -> bool:
+        """Write one message, its body being `prefix` + `tail`; True if it is whole now.
+
+        A body that needs several frames is written up to the end of `prefix` only: `slice` gives
+        the frames of `tail`, which are the same for all recipients of a message. `encoding` is
+        the header mime-encoding ("": none), `timestamp` in seconds. Raises ValueError, and
+        writes nothing, for an id over 255 octets or a priority that is not 0 to 255.
+        """
+    def slice(self, tail: bytes | bytearray, start: int, stop: int) -> bytearray:
+        """The body frames of `tail[start:stop]`; ValueError where that is outside."""
+    def take(self) -> bytearray:
+        """Everything written; the encoder begins anew."""

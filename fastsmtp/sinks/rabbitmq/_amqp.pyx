@@ -1,0 +1,235 @@
+"""AMQP 0-9-1 frames of publishes, many in one buffer: Basic.Publish, content header, body.
+
+An `Encoder` writes for one channel, exchange and routing key, so the method frame is made once.
+It opens no connection, counts no delivery tag and knows no limit of the broker but the frame size.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Resize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy
+
+import struct
+
+cdef enum:
+    FRAME_MAX = 131072  # where the broker names no maximum
+
+cdef enum:
+    FRAME_METHOD = 1
+    FRAME_HEADER = 2
+    FRAME_BODY = 3
+    FRAME_END = 0xCE
+    FRAME_OVERHEAD = 8  # type, channel, size before; the end octet behind
+    SHORT_STRING = 255
+    FIRST_CAPACITY = 16384
+
+cdef enum Flag:  # of the properties of class Basic, in the order in which they stand
+    CONTENT_TYPE = 1 << 15
+    CONTENT_ENCODING = 1 << 14
+    HEADERS = 1 << 13
+    DELIVERY_MODE = 1 << 12
+    PRIORITY = 1 << 11
+    MESSAGE_ID = 1 << 7
+    TIMESTAMP = 1 << 6
+    APP_ID = 1 << 3
+
+
+cdef bytes short_string(str text):
+    encoded = text.encode()
+    if len(encoded) > SHORT_STRING:
+        raise ValueError(f"{text[:40]!r}… is longer than {SHORT_STRING} octets")
+    return bytes((len(encoded),)) + encoded
+
+
+cdef inline uint8_t *put_octets(uint8_t *at, bytes octets) noexcept:
+    memcpy(at, PyBytes_AS_STRING(octets), PyBytes_GET_SIZE(octets))
+    return at + PyBytes_GET_SIZE(octets)
+
+
+cdef inline uint8_t *put_number(uint8_t *at, uint64_t number, int octets) noexcept:
+    """Big endian (AMQP 0-9-1 §4.2.5.1)."""
+    cdef int position
+    for position in range(octets):
+        at[position] = <uint8_t>(number >> (8 * (octets - 1 - position)))
+    return at + octets
+
+
+cdef class Encoder:
+    """Writes the frames of publishes one behind the other until `take`."""
+
+    cdef bytes method  # the whole Basic.Publish frame
+    cdef bytes leading  # content-type and content-encoding
+    cdef bytes trailing  # app-id
+    cdef int flags
+    cdef int channel
+    cdef uint8_t delivery_mode
+    cdef Py_ssize_t room  # octets of body in one frame
+    cdef str encoding  # what `headers` is for
+    cdef bytes headers  # the table with mime-encoding
+    cdef bytearray buffer
+    cdef Py_ssize_t capacity
+    cdef readonly Py_ssize_t size
+
+    def __init__(self, int channel, str exchange, str routing_key, int frame_max, bint persistent,
+                 str content_encoding):
+        if channel < 1 or channel > 65535:
+            raise ValueError(f"no channel number: {channel}")
+        if frame_max == 0:
+            frame_max = FRAME_MAX
+        if frame_max < 4096:  # frame-min-size
+            raise ValueError(f"no frame size: {frame_max}")
+        arguments = (
+            struct.pack(">HHH", 60, 40, 0)  # class Basic, method Publish, reserved
+            + short_string(exchange) + short_string(routing_key) + b"\x01"  # mandatory
+        )
+        self.method = struct.pack(">BHI", FRAME_METHOD, channel, len(arguments)) + arguments
+        self.method += bytes((FRAME_END,))
+        self.leading = short_string("application/json")
+        self.trailing = short_string("fastsmtp")
+        self.flags = CONTENT_TYPE | DELIVERY_MODE | MESSAGE_ID | TIMESTAMP | APP_ID
+        if content_encoding:
+            self.flags |= CONTENT_ENCODING
+            self.leading += short_string(content_encoding)
+        self.channel = channel
+        self.delivery_mode = 2 if persistent else 1
+        self.room = frame_max - FRAME_OVERHEAD
+        self.encoding = ""
+        self.headers = b""
+        self.buffer = bytearray(FIRST_CAPACITY)
+        self.capacity = FIRST_CAPACITY
+        self.size = 0
+
+    cdef uint8_t *reserve(self, Py_ssize_t octets) except NULL:
+        """Where to write `octets` more; the only place that checks the buffer's bounds."""
+        cdef Py_ssize_t needed = self.size + octets
+        cdef Py_ssize_t wanted
+        if needed > self.capacity:
+            wanted = needed if needed > 2 * self.capacity else 2 * self.capacity
+            PyByteArray_Resize(self.buffer, wanted)
+            self.capacity = wanted
+        return <uint8_t *>PyByteArray_AS_STRING(self.buffer) + self.size
+
+    cdef int use_encoding(self, str encoding) except -1:
+        """Make `headers` the table {mime-encoding: `encoding`}."""
+        cdef bytes value
+        if encoding != self.encoding:
+            value = encoding.encode()
+            field = short_string("mime-encoding") + struct.pack(">cI", b"S", len(value)) + value
+            self.headers = struct.pack(">I", len(field)) + field
+            self.encoding = encoding
+        return 0
+
+    cdef uint8_t *frame(self, uint8_t *at, uint8_t kind, Py_ssize_t octets) noexcept:
+        at[0] = kind
+        at = put_number(at + 1, self.channel, 2)
+        return put_number(at, octets, 4)
+
+    cdef uint8_t *body(self, uint8_t *at, const uint8_t *octets, Py_ssize_t length) noexcept:
+        """`length` octets as frames of at most `room`; none for none."""
+        cdef Py_ssize_t step
+        while length > 0:
+            step = length if length < self.room else self.room
+            at = self.frame(at, FRAME_BODY, step)
+            memcpy(at, octets, step)
+            at[step] = FRAME_END
+            at += step + 1
+            octets += step
+            length -= step
+        return at
+
+    cdef Py_ssize_t framed(self, Py_ssize_t length) noexcept:
+        """Octets of the frames of a body of `length`."""
+        return length + FRAME_OVERHEAD * ((length + self.room - 1) // self.room)
+
+    def publish(self, str id, priority, str encoding, bytes prefix, tail, uint64_t timestamp):
+        cdef Py_buffer rest
+        cdef Py_ssize_t length = PyBytes_GET_SIZE(prefix)
+        cdef Py_ssize_t id_length, properties, needed
+        cdef int flags = self.flags
+        cdef int level = 0
+        cdef bint whole
+        cdef uint8_t *start
+        cdef uint8_t *at
+        cdef const char *id_text = PyUnicode_AsUTF8AndSize(id, &id_length)
+        if id_length > SHORT_STRING:
+            raise ValueError("message-id is too long")
+        properties = (
+            2 + PyBytes_GET_SIZE(self.leading) + 1 + 1 + id_length + 8
+            + PyBytes_GET_SIZE(self.trailing)
+        )
+        if encoding:
+            self.use_encoding(encoding)
+            flags |= HEADERS
+            properties += PyBytes_GET_SIZE(self.headers)
+        if priority is not None:
+            level = priority
+            if level < 0 or level > 255:
+                raise ValueError(f"no AMQP priority: {level}")
+            flags |= PRIORITY
+            properties += 1
+        PyObject_GetBuffer(tail, &rest, PyBUF_SIMPLE)
+        try:
+            whole = length + rest.len <= self.room
+            needed = PyBytes_GET_SIZE(self.method) + FRAME_OVERHEAD + 12 + properties
+            if whole:
+                needed += length + rest.len + FRAME_OVERHEAD
+            else:
+                needed += self.framed(length)
+            start = self.reserve(needed)
+            at = put_octets(start, self.method)
+            at = self.frame(at, FRAME_HEADER, 12 + properties)
+            at = put_number(at, 60, 2)
+            at = put_number(at, 0, 2)  # weight
+            at = put_number(at, length + rest.len, 8)
+            at = put_number(at, flags, 2)
+            at = put_octets(at, self.leading)
+            if encoding:
+                at = put_octets(at, self.headers)
+            at = put_number(at, self.delivery_mode, 1)
+            if flags & PRIORITY:
+                at = put_number(at, level, 1)
+            at = put_number(at, id_length, 1)
+            memcpy(at, id_text, id_length)
+            at = put_number(at + id_length, timestamp, 8)
+            at = put_octets(at, self.trailing)
+            at = put_number(at, FRAME_END, 1)
+            if not whole:
+                at = self.body(at, <uint8_t *>PyBytes_AS_STRING(prefix), length)
+            elif length + rest.len:
+                at = self.frame(at, FRAME_BODY, length + rest.len)
+                at = put_octets(at, prefix)
+                memcpy(at, rest.buf, rest.len)
+                at = put_number(at + rest.len, FRAME_END, 1)
+            assert at - start <= needed
+            self.size += at - start
+        finally:
+            PyBuffer_Release(&rest)
+        return whole
+
+    def slice(self, tail, Py_ssize_t start, Py_ssize_t stop):
+        cdef Py_buffer rest
+        cdef Py_ssize_t needed
+        cdef bytearray frames
+        PyObject_GetBuffer(tail, &rest, PyBUF_SIMPLE)
+        try:
+            if start < 0 or stop > rest.len or start > stop:
+                raise ValueError("outside the body")
+            needed = self.framed(stop - start)
+            frames = bytearray()
+            PyByteArray_Resize(frames, needed)
+            self.body(
+                <uint8_t *>PyByteArray_AS_STRING(frames), <uint8_t *>rest.buf + start, stop - start
+            )
+        finally:
+            PyBuffer_Release(&rest)
+        return frames
+
+    def take(self):
+        cdef bytearray frames = self.buffer
+        PyByteArray_Resize(frames, self.size)
+        self.buffer = bytearray(FIRST_CAPACITY)
+        self.capacity = FIRST_CAPACITY
+        self.size = 0
+        return frames

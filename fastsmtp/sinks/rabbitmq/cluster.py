@@ -1,0 +1,78 @@
+"""Where the mail goes: the addresses of one broker or cluster, how to get in, what is there.
+
+Opens connections, declares what must exist, learns the limit of bodies. Keeps no connection.
+"""
+
+import asyncio
+import ssl
+
+from yarl import URL
+
+from fastsmtp.settings import Settings
+from fastsmtp.sinks.rabbitmq import underlay as underlays
+from fastsmtp.sinks.rabbitmq._amqp import Encoder
+from fastsmtp.sinks.rabbitmq.limit import BodyLimit
+from fastsmtp.sinks.rabbitmq.topology import Topology
+from fastsmtp.sinks.rabbitmq.underlay import Connection, Underlay
+
+OPEN_TIMEOUT = 10.0
+"""Seconds for one address: connect, log in, declare, open a channel."""
+
+
+def public(address: str) -> str:
+    """An address without its password and parameters, for logs."""
+    return str(URL(address).with_password(None).with_query(None))
+
+
+class Cluster:
+    """Shared by all connections of a worker."""
+
+    def __init__(self, settings: Settings, limit: BodyLimit) -> None:
+        """Raises OSError for TLS files that cannot be read, ValueError for what cannot work."""
+        self.addresses = settings.rabbitmq_address
+        self.timeout = settings.rabbitmq_timeout  # seconds without a confirm while some are due
+        self.limit = limit
+        self._settings = settings
+        self._topology = Topology(settings)
+        self._context = None
+        if any(address.startswith("amqps:") for address in self.addresses):
+            self._context = tls_context(settings)
+
+    def encoder(self, channel: int, frame_max: int) -> Encoder:
+        """What publishes over one channel; `frame_max` in octets."""
+        settings = self._settings
+        return Encoder(
+            channel,
+            settings.rabbitmq_exchange,
+            settings.rabbitmq_inbox,
+            frame_max,
+            settings.rabbitmq_persistent,
+            settings.rabbitmq_encoding,
+        )
+
+    async def open(self, address: str) -> tuple[Connection, Underlay]:
+        """A connection and its confirming channel; raises in many ways, TimeoutError among them."""
+        async with asyncio.timeout(min(OPEN_TIMEOUT, self.timeout)):
+            connection = await underlays.connect(address, self._context)
+            try:
+                await self._topology.declare(connection)
+                underlay = await Underlay.open(connection)
+            except BaseException:
+                connection.abort()
+                raise
+        self.limit.connected(connection.server_version)
+        return connection, underlay
+
+    def __str__(self) -> str:
+        return ", ".join(map(public, self.addresses))
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """For amqps, as rabbitmq-verify, -ca, -certificate and -key say; raises OSError."""
+    context = ssl.create_default_context(cafile=settings.rabbitmq_ca or None)
+    if not settings.rabbitmq_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if settings.rabbitmq_certificate:
+        context.load_cert_chain(settings.rabbitmq_certificate, settings.rabbitmq_key or None)
+    return context

@@ -1,0 +1,53 @@
+"""The largest AMQP body that the broker takes: from the settings or its version, lowered by a 406.
+
+A body over the broker's maximum closes the channel (406) and takes every unconfirmed publish on it
+along. So a size that the broker has not confirmed yet is unproven: it travels alone.
+"""
+
+import re
+
+from fastsmtp.gate import Gate
+
+MIB = 1024 * 1024
+BEFORE_4 = 128 * MIB
+"""Default `max_message_size` of RabbitMQ 3.x."""
+SINCE_4 = 16 * MIB
+"""Default of RabbitMQ 4.x; taken for brokers that do not tell their version, too."""
+HARMLESS = 64 * 1024
+"""Octets that every broker takes."""
+
+_TOO_LARGE = re.compile(r"message size (\d+) is larger than (?:configured )?max size (\d+)")
+
+
+def refusal(reason: BaseException | None) -> tuple[int, int] | None:
+    """(size of the body, the broker's maximum) where a channel ended because a body was larger."""
+    found = _TOO_LARGE.search(str(reason))
+    return (int(found[1]), int(found[2])) if found else None
+
+
+class BodyLimit:
+    """One broker's (or cluster's) limit; tells the gate."""
+
+    def __init__(self, configured: int | None, gate: Gate) -> None:
+        self._configured = configured  # octets, rabbitmq-maxsize
+        self._lowest: int | None = None  # octets, the smallest maximum that a 406 named
+        self._gate = gate
+        self.maximum = SINCE_4 if configured is None else configured  # octets
+        self.proven = HARMLESS  # octets; largest size that the broker has confirmed
+        gate.limit_body(self.maximum)
+
+    def connected(self, version: str) -> None:
+        """A connection is up to a broker of this version; what older ones have proven is void."""
+        major = version.partition(".")[0]
+        default = BEFORE_4 if major.isdigit() and int(major) < 4 else SINCE_4
+        self.maximum = default if self._configured is None else self._configured
+        if self._lowest is not None:
+            self.maximum = min(self.maximum, self._lowest)
+        self.proven = HARMLESS
+        self._gate.limit_body(self.maximum)
+
+    def lower(self, maximum: int) -> None:
+        """A 406 named the broker's `maximum`; holds until the worker ends."""
+        self._lowest = maximum if self._lowest is None else min(maximum, self._lowest)
+        self.maximum = min(self.maximum, self._lowest)
+        self._gate.limit_body(self.maximum)

@@ -1,0 +1,177 @@
+"""One connection to the broker, kept up: every address of the cluster, back-off, watch.
+
+Gives its publisher a channel while there is one. Mail never waits for a broker that is away: it is
+answered, and the presence tells the gate.
+"""
+
+import asyncio
+import logging
+import random
+
+from fastsmtp import replies
+from fastsmtp.metrics import Metrics
+from fastsmtp.sinks.rabbitmq.cluster import Cluster, public
+from fastsmtp.sinks.rabbitmq.presence import Presence
+from fastsmtp.sinks.rabbitmq.publisher import Publisher
+from fastsmtp.sinks.rabbitmq.underlay import Connection, Underlay
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY, LAST_DELAY = 0.1, 5.0
+"""Seconds between rounds over all addresses: doubled each time, less a random half."""
+
+WATCH_INTERVAL = 0.25
+"""Seconds between two looks at a connection; less where rabbitmq-timeout is short."""
+
+
+class Link:
+    """One connection, from `start` to `close`."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        presence: Presence,
+        metrics: Metrics,
+        window: int,
+        bulk: bool = False,
+    ) -> None:
+        """`window` is in publishes; `bulk` where it is only for bodies that are large."""
+        self.publisher = Publisher(
+            window, cluster.limit, metrics, cluster.encoder, self._on_publisher_error
+        )
+        self.tried = asyncio.Event()  # every address was tried once, or one is connected
+        self._cluster = cluster
+        self._presence = presence
+        self._metrics = metrics
+        self._bulk = bulk
+        self._first = 0  # index of the address to try first
+        self._delay = FIRST_DELAY
+        self._connection: Connection | None = None
+        self._goodbyes: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._restart: asyncio.TimerHandle | None = None
+        self._closing = False
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(self._on_end)
+
+    async def close(self) -> None:
+        """Let go of the connection; what is unanswered is answered."""
+        self._closing = True
+        if self._restart is not None:
+            self._restart.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self._goodbyes:
+            await asyncio.wait(self._goodbyes)
+
+    def _on_end(self, task: "asyncio.Task[None]") -> None:
+        """The connection's task never ends by itself: somebody cancelled it, or it has an error."""
+        if not self._closing:
+            error = None if task.cancelled() else task.exception()
+            log.error("the connection's task ended and is started again", exc_info=error)
+            self._restart = task.get_loop().call_later(LAST_DELAY, self.start)
+
+    async def _run(self) -> None:
+        while True:
+            connection, underlay, address = await self._connect()
+            try:
+                await self._serve(connection, underlay, address)
+            finally:
+                self._say_goodbye(connection)
+
+    async def _connect(self) -> tuple[Connection, Underlay, str]:
+        """Try every address, and again after a while, until one lets us in."""
+        addresses = self._cluster.addresses
+        while True:
+            tried = []
+            for _ in addresses:
+                address = addresses[self._first]
+                try:
+                    return *await self._cluster.open(address), address
+                except (Exception, asyncio.CancelledError) as error:
+                    if _is_ours(error):
+                        raise
+                    log.debug("connecting", exc_info=True)
+                    tried.append(f"{public(address)} ({_words(error)})")
+                    self._first = (self._first + 1) % len(addresses)
+            self.publisher.refuse_waiting(replies.NOT_STORED)
+            self._presence.failed(self, ", ".join(tried))
+            self.tried.set()
+            await self._back_off()
+
+    async def _back_off(self) -> None:
+        await asyncio.sleep(self._delay * random.uniform(0.5, 1))
+        self._delay = min(2 * self._delay, LAST_DELAY)
+
+    async def _serve(self, connection: Connection, underlay: Underlay, address: str) -> None:
+        """Publish until the channel ends; everything on it is answered then."""
+        publisher, progress = self.publisher, self.publisher.progress
+        reason: BaseException | None = None
+        self._connection = connection
+        self._metrics.broker_connects += 1
+        publisher.attach(underlay)
+        self._presence.came(self, public(address), self._bulk)
+        self.tried.set()
+        try:
+            reason = await self._watch(connection, underlay)
+        finally:
+            self._connection = None
+            goes_on = publisher.detach(reason)
+            self._presence.went(self, f"{public(address)}: {_words(reason)}")
+        if goes_on or publisher.progress != progress:
+            self._delay = FIRST_DELAY
+        else:
+            await self._back_off()
+
+    async def _watch(self, connection: Connection, underlay: Underlay) -> BaseException:
+        """Why the channel ended, or must end."""
+        publisher = self.publisher
+        timeout = self._cluster.timeout
+        interval = min(WATCH_INTERVAL, timeout / 10)
+        progress = publisher.progress
+        silent = 0.0  # seconds without progress while some is due
+        while True:
+            await asyncio.wait([underlay.closing], timeout=interval)
+            if underlay.closing.done():
+                return underlay.reason
+            if connection.is_blocked:
+                self._presence.blocked(self)
+                publisher.refuse_waiting(replies.NO_SPACE)
+            else:
+                self._presence.unblocked(self)
+            if publisher.is_idle or publisher.progress != progress:
+                progress, silent = publisher.progress, 0.0
+                continue
+            silent += interval
+            if silent < timeout:
+                continue
+            if not connection.is_blocked:
+                connection.abort()
+                return TimeoutError(f"no confirm for {timeout:g} seconds")
+            publisher.refuse_sent(replies.NO_SPACE)
+            silent = 0.0
+
+    def _on_publisher_error(self) -> None:
+        """The channel's state is unknown: drop it, `_watch` sees it close."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    def _say_goodbye(self, connection: Connection) -> None:
+        """Close beside what comes next."""
+        task = asyncio.create_task(connection.hang_up())
+        self._goodbyes.add(task)
+        task.add_done_callback(self._goodbyes.discard)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """A cancellation that was asked for; aiormq fails with CancelledError, too."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _words(error: BaseException | None) -> str:
+    return str(error) or type(error).__name__

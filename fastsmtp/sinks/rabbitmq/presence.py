@@ -1,0 +1,118 @@
+"""Whether the broker is there: tells the gate, and the log once each way.
+
+Connections report here; none of them writes the gate or logs an attempt itself.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+
+from fastsmtp import replies
+from fastsmtp.gate import Gate
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 3
+"""Times that one connection may fail, while others are up, before that is worth a line."""
+
+LONG_AWAY = 60.0
+"""Seconds without a broker after which clients are sent away at the greeting."""
+
+HINT = "To run without a broker: rabbitmq-address: none"
+
+
+class Presence:
+    """Away: no connection for ordinary mail is up. Blocked: the broker has told an alarm."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._up: set[object] = set()  # connections for ordinary mail that publish
+        self._failures: Counter[object] = Counter()  # rounds in vain since a connection was up
+        self._blocked: set[object] = set()  # of them, those that the broker has blocked
+        self._told = False  # the log knows that it is away
+        self._closed = False
+        self._greeting: asyncio.TimerHandle | None = None
+        self._stay_away()
+
+    @property
+    def is_blocked(self) -> bool:
+        """An alarm: nothing is stored until it clears."""
+        return bool(self._blocked)
+
+    def came(self, connection: object, where: str, bulk: bool) -> None:
+        """A connection publishes; one for `bulk` only is not enough to take mail."""
+        if self._failures.pop(connection, 0) >= ROUNDS and self._up:
+            log.info("RabbitMQ: all connections are up again")
+        if bulk:
+            return
+        if not self._up:
+            log.info("RabbitMQ is %s: %s", "back" if self._told else "connected", where)
+            self._told = False
+            self._end()
+            self._gate.greeting = None
+        self._up.add(connection)
+        self._update()
+
+    def went(self, connection: object, reason: str) -> None:
+        """A connection is lost."""
+        self.unblocked(connection)
+        if connection in self._up:
+            self._up.remove(connection)
+            if not self._up:
+                self._stay_away()
+                self._tell(f"RabbitMQ went away ({reason})")
+
+    def failed(self, connection: object, tried: str) -> None:
+        """All addresses were tried in vain."""
+        self._failures[connection] += 1
+        if not self._up:
+            self._tell(f"RabbitMQ cannot be reached: tried {tried}")
+        elif self._failures[connection] == ROUNDS:
+            log.warning("RabbitMQ: a connection of several cannot be restored: tried %s", tried)
+
+    def blocked(self, connection: object) -> None:
+        """The broker has an alarm of memory or disk."""
+        if not self._blocked:
+            log.warning("RabbitMQ has an alarm of memory or disk: mail is answered 452")
+        self._blocked.add(connection)
+        self._update()
+
+    def unblocked(self, connection: object) -> None:
+        """It has cleared, or nobody can know any more."""
+        if connection in self._blocked:
+            self._blocked.remove(connection)
+            if not self._blocked:
+                log.info("RabbitMQ takes mail again")
+            self._update()
+
+    def close(self) -> None:
+        """We leave: what connections report now is no news."""
+        self._closed = self._told = True
+        self._end()
+
+    def _tell(self, what: str) -> None:
+        if not self._told:
+            self._told = True
+            log.warning("%s; mail is answered 451 until it is back. %s", what, HINT)
+
+    def _stay_away(self) -> None:
+        self._update()
+        if self._greeting is None and not self._closed:
+            loop = asyncio.get_running_loop()
+            self._greeting = loop.call_later(LONG_AWAY, self._close_the_door)
+
+    def _close_the_door(self) -> None:
+        self._gate.greeting = replies.UNAVAILABLE
+
+    def _end(self) -> None:
+        if self._greeting is not None:
+            self._greeting.cancel()
+            self._greeting = None
+
+    def _update(self) -> None:
+        if not self._up:
+            self._gate.refusal = replies.NOT_STORED
+        elif self._blocked:
+            self._gate.refusal = replies.NO_SPACE
+        else:
+            self._gate.refusal = None

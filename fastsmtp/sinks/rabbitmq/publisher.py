@@ -1,0 +1,274 @@
+"""Publishes over one confirming channel: window, batches, confirms.
+
+Takes messages while a channel is attached, and gives each to its `Delivery` once. Everything put in
+one round of the event loop leaves as one buffer; large bodies leave in slices as the socket takes
+them. Opens no connection and decides nothing about time: see link.py.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from fastsmtp import replies
+from fastsmtp.metrics import Metrics
+from fastsmtp.payload import Outgoing
+from fastsmtp.replies import Reply
+from fastsmtp.sinks.rabbitmq import limit as limits
+from fastsmtp.sinks.rabbitmq._amqp import Encoder
+from fastsmtp.sinks.rabbitmq.delivery import Delivery
+from fastsmtp.sinks.rabbitmq.limit import BodyLimit
+from fastsmtp.sinks.rabbitmq.underlay import Confirmation, Underlay
+
+log = logging.getLogger(__name__)
+
+MAX_OCTETS = 64 * 1024 * 1024
+"""Bodies in flight on a connection; a larger one travels alone."""
+
+SLICE = 1024 * 1024
+"""Octets of one write at most, about: encoding more would keep the event loop too long."""
+
+FULL_QUEUE_PAUSE = 0.01
+"""Seconds until the next look at a write queue that is full."""
+
+UNDRAINED = 256 * 1024
+"""Octets written after which we wait until the socket has taken them."""
+
+
+class Publish(Confirmation):
+    """One recipient's publish, from `Publisher.put` to its end."""
+
+    __slots__ = ("delivery", "outgoing", "publisher", "size")
+
+    def __init__(self, outgoing: Outgoing, delivery: Delivery, publisher: "Publisher") -> None:
+        self.outgoing = outgoing
+        self.size = len(outgoing.prefix) + len(outgoing.tail)
+        self.delivery: Delivery | None = delivery  # None once told
+        self.publisher = publisher
+
+    def confirmed(self) -> None:
+        """See `Confirmation`."""
+        self.publisher.settle(self, None)
+
+    def returned(self) -> None:
+        """See `Confirmation`."""
+        self.publisher.metrics.broker_returned += 1
+        self.publisher.settle(self, replies.UNROUTABLE)
+
+    def refused(self) -> None:
+        """See `Confirmation`."""
+        self.publisher.metrics.broker_nacked += 1
+        self.publisher.settle(self, replies.NOT_STORED)
+
+    def tell(self, failure: Reply | None) -> None:
+        """Once; what the broker says later is not told any more."""
+        delivery, self.delivery = self.delivery, None
+        if delivery is not None:
+            delivery.settle(failure)
+
+
+class Publisher:
+    """The mail of one connection; `attach` and `detach` give and take its channel."""
+
+    def __init__(
+        self,
+        window: int,
+        limit: BodyLimit,
+        metrics: Metrics,
+        encoder: Callable[[int, int], Encoder],
+        broken: Callable[[], None],
+    ) -> None:
+        """`encoder` makes one for (channel, frame_max); `broken` must lead to `detach`."""
+        self.metrics = metrics
+        self.progress = 0  # grows with every sign that the broker takes or confirms mail
+        self.is_open = False  # takes messages
+        self._window = window  # publishes
+        self._limit = limit
+        self._make_encoder = encoder
+        self._broken = broken
+        self._loop = asyncio.get_running_loop()
+        self._underlay: Underlay | None = None
+        self._waiting: deque[Publish] = deque()  # nothing of them was written
+        self._scheduled = False  # `_flush` will run
+        self._reset()
+
+    def _reset(self) -> None:
+        """Everything that lives as long as a channel."""
+        self._sent: set[Publish] = set()  # written, or being written; not confirmed
+        self._octets = 0  # of their bodies
+        self._probe: Publish | None = None  # of them, one larger than the broker has proven
+        self._slices: Iterator[bytearray] | None = None  # the rest of the last one's body
+        self._undrained = 0  # octets written since the socket was known to have room
+        self._drained: asyncio.Future[None] | None = None  # while we wait for that
+        self._shared: tuple[object, int, bytearray] | None = None  # last slice: tail, start, frames
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits, nothing is unconfirmed."""
+        return not self._sent and not self._waiting
+
+    def put(self, message: Sequence[Outgoing], delivery: Delivery) -> None:
+        """Take one message while `is_open`; it leaves when the loop comes round."""
+        for outgoing in message:
+            self._waiting.append(Publish(outgoing, delivery, self))
+        if not self._scheduled:
+            self._schedule()
+
+    def attach(self, underlay: Underlay) -> None:
+        """Begin to publish over this new channel."""
+        self._underlay = underlay
+        self._encoder = self._make_encoder(underlay.number, underlay.frame_max)
+        self.is_open = True
+        if not self._scheduled:
+            self._schedule()
+
+    def detach(self, reason: BaseException | None) -> bool:
+        """The channel is gone, or is to be given up: what is on it gets its answer.
+
+        True where it was closed for a body that is too large: then others go on waiting for the
+        next channel, or for `refuse_waiting`.
+        """
+        sent = self._sent
+        refusal = limits.refusal(reason)
+        self._underlay = None
+        self._reset()
+        self.is_open = refusal is not None
+        if refusal is None:
+            self.refuse_waiting(replies.NOT_STORED)
+        else:
+            self._limit.lower(refusal[1])
+        for publish in sent:
+            if refusal is not None and publish.size > refusal[1]:
+                publish.tell(replies.TOO_LARGE)
+            else:
+                self.metrics.broker_lost += publish.delivery is not None
+                publish.tell(replies.NOT_STORED)
+        return refusal is not None
+
+    def refuse_waiting(self, failure: Reply) -> None:
+        """Answer what was not written yet; take no more unless a channel is attached."""
+        self.is_open = self._underlay is not None
+        waiting, self._waiting = self._waiting, deque()
+        for publish in waiting:
+            publish.tell(failure)
+
+    def refuse_sent(self, failure: Reply) -> None:
+        """Answer what is unconfirmed; it keeps its place in the window until the broker speaks."""
+        for publish in list(self._sent):
+            publish.tell(failure)
+
+    def settle(self, publish: Publish, failure: Reply | None) -> None:
+        """The broker's word on one publish of this, or an earlier, channel."""
+        if publish not in self._sent:
+            return
+        self._sent.remove(publish)
+        self._octets -= publish.size
+        self.progress += 1
+        if publish is self._probe:
+            self._probe = None
+            self._limit.proven = max(self._limit.proven, publish.size)
+        if self._underlay is not None:
+            self._underlay.forget(publish.outgoing.id)
+        if failure is None:
+            self.metrics.broker_confirmed += 1
+        if self._waiting and not self._scheduled:
+            self._schedule()
+        publish.tell(failure)
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Write what window and socket have room for."""
+        self._scheduled = False
+        try:
+            while (underlay := self._underlay) is not None and self._drained is None:
+                if not underlay.has_room:
+                    # Others' frames (heartbeats, declarations) fill it for a moment only.
+                    self._scheduled = True
+                    self._loop.call_later(FULL_QUEUE_PAUSE, self._flush)
+                    return
+                if not self._write(underlay):
+                    return
+        except Exception:
+            log.exception("error while publishing; the connection is given up")
+            self._underlay = None
+            self._broken()
+
+    def _write(self, underlay: Underlay) -> bool:
+        """One buffer; False where there was nothing to write."""
+        payload = next(self._slices, None) if self._slices is not None else None
+        publishes: list[tuple[str, Confirmation]] = []
+        if payload is None:
+            self._slices = None
+            self._fill(publishes)
+            if not publishes:
+                return False
+            payload = self._encoder.take()
+        drained = None
+        self._undrained += len(payload)
+        if self._undrained >= UNDRAINED:
+            self._undrained = 0
+            drained = self._drained = self._loop.create_future()
+            drained.add_done_callback(self._on_drained)
+        underlay.send(payload, publishes, drained)
+        return True
+
+    def _fill(self, publishes: list[tuple[str, Confirmation]]) -> None:
+        """Encode what may leave now, up to a slice, or to the head of one that needs several."""
+        encoder, waiting, sent = self._encoder, self._waiting, self._sent
+        now = int(time.time())
+        while waiting and encoder.size < SLICE:
+            publish = waiting[0]
+            if publish.size > self._limit.maximum:
+                waiting.popleft()
+                self._loop.call_soon(publish.tell, replies.TOO_LARGE)
+                continue
+            if sent and not self._fits(publish):
+                return
+            waiting.popleft()
+            sent.add(publish)
+            self._octets += publish.size
+            if publish.size > self._limit.proven:
+                self._probe = publish
+            self.metrics.broker_published += 1
+            outgoing = publish.outgoing
+            publishes.append((outgoing.id, publish))
+            if not encoder.publish(
+                outgoing.id,
+                outgoing.priority,
+                outgoing.encoding,
+                outgoing.prefix,
+                outgoing.tail,
+                now,
+            ):
+                self._slices = self._slice(outgoing.tail)
+                return
+
+    def _fits(self, publish: Publish) -> bool:
+        """Whether it may fly beside what is in flight."""
+        return (
+            len(self._sent) < self._window
+            and self._octets + publish.size <= MAX_OCTETS
+            and self._probe is None
+            and publish.size <= self._limit.proven
+        )
+
+    def _slice(self, tail: bytes | bytearray) -> Iterator[bytearray]:
+        """The body frames of a tail; recipients of one message share those of a single slice."""
+        for start in range(0, len(tail), SLICE):
+            shared = self._shared
+            if shared is None or shared[0] is not tail or shared[1] != start:
+                stop = min(start + SLICE, len(tail))
+                shared = self._shared = (tail, start, self._encoder.slice(tail, start, stop))
+            yield shared[2]
+        if len(tail) > SLICE:
+            self._shared = None
+
+    def _on_drained(self, drained: "asyncio.Future[None]") -> None:
+        if drained is self._drained:
+            self._drained = None
+            self.progress += 1
+            self._flush()

@@ -1,0 +1,127 @@
+"""RabbitMQ as a sink: which connection takes a message, and what is refused without asking it."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from fastsmtp import replies
+from fastsmtp.gate import Gate
+from fastsmtp.metrics import Metrics
+from fastsmtp.payload import Outgoing
+from fastsmtp.settings import Settings
+from fastsmtp.sinks.base import Done
+from fastsmtp.sinks.rabbitmq import compression, underlay
+from fastsmtp.sinks.rabbitmq.cluster import Cluster
+from fastsmtp.sinks.rabbitmq.delivery import Delivery
+from fastsmtp.sinks.rabbitmq.limit import MIB, BodyLimit
+from fastsmtp.sinks.rabbitmq.link import Link
+from fastsmtp.sinks.rabbitmq.presence import Presence
+
+log = logging.getLogger(__name__)
+
+START_TIMEOUT = 5.0
+"""Seconds that `start` gives the first attempt, so that mail may come in once it returns."""
+
+
+class RabbitMQ:
+    """The sink (`fastsmtp.sinks.base.Sink`) that is confirmed by a broker."""
+
+    def __init__(self, settings: Settings, gate: Gate, metrics: Metrics) -> None:
+        """Raises OSError or ValueError where it can never work; call it inside the event loop."""
+        underlay.check()
+        underlay.quiet()
+        self._limit = BodyLimit(settings.rabbitmq_maxsize, gate)
+        self._cluster = Cluster(settings, self._limit)
+        self._presence = Presence(gate)
+        self._links = [
+            Link(self._cluster, self._presence, metrics, settings.rabbitmq_throttle)
+            for _ in range(settings.rabbitmq_publishers)
+        ]
+        self._bulk = Link(
+            self._cluster, self._presence, metrics, settings.rabbitmq_throttle, bulk=True
+        )
+        self._turn = 0
+        self._gzip = settings.rabbitmq_encoding == "gzip"
+        self._due = 0  # messages without an answer
+        self._settled: asyncio.Event | None = None  # set when none is due; made by `close`
+        self._loop = asyncio.get_running_loop()
+
+    def __str__(self) -> str:
+        return f"RabbitMQ at {self._cluster}"
+
+    async def start(self) -> None:
+        """Connect; returns once mail may come in, or the first attempt has failed."""
+        links = [*self._links, self._bulk]
+        for link in links:
+            link.start()
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                for link in links:
+                    await link.tried.wait()
+        except TimeoutError:
+            log.debug("still connecting")
+
+    def put(self, message: Sequence[Outgoing], done: Done) -> None:
+        """See `Sink.put`."""
+        self._due += 1
+        delivery = Delivery(len(message), done, self._on_told)
+        if self._settled is not None:
+            self._loop.call_soon(delivery.refuse, replies.NOT_STORED)
+        elif not self._gzip:
+            self._publish(message, delivery)
+        elif sum(outgoing.size for outgoing in message) <= compression.INLINE:
+            self._publish(compression.compress(message), delivery)
+        else:
+            work = self._loop.run_in_executor(None, compression.compress, message)
+            work.add_done_callback(lambda done: self._on_compressed(done, delivery))
+
+    async def close(self) -> None:
+        """See `Sink.close`; where it is cancelled, what is unanswered is answered at once."""
+        self._settled = asyncio.Event()
+        try:
+            while self._due:
+                self._settled.clear()
+                await self._settled.wait()
+        finally:
+            self._presence.close()
+            for link in [*self._links, self._bulk]:
+                await link.close()
+
+    def _publish(self, message: Sequence[Outgoing], delivery: Delivery) -> None:
+        """Give it to a connection, or refuse it when the loop comes round."""
+        largest = max([outgoing.size for outgoing in message])
+        failure = None
+        if largest > self._limit.maximum:
+            failure = replies.TOO_LARGE
+        elif self._presence.is_blocked:
+            failure = replies.NO_SPACE
+        elif (link := self._link_for(largest)) is None:
+            failure = replies.NOT_STORED
+        else:
+            link.publisher.put(message, delivery)
+        if failure is not None:
+            self._loop.call_soon(delivery.refuse, failure)
+
+    def _link_for(self, size: int) -> Link | None:
+        """Large and unproven bodies share no connection with ordinary mail."""
+        if size > min(MIB, self._limit.proven):
+            return self._bulk if self._bulk.publisher.is_open else None
+        for _ in self._links:
+            self._turn = (self._turn + 1) % len(self._links)
+            if self._links[self._turn].publisher.is_open:
+                return self._links[self._turn]
+        return None
+
+    def _on_compressed(self, work: "asyncio.Future[list[Outgoing]]", delivery: Delivery) -> None:
+        if work.cancelled() or work.exception() is not None:
+            log.error(
+                "error while compressing", exc_info=None if work.cancelled() else work.exception()
+            )
+            delivery.refuse(replies.INTERNAL)
+        else:
+            self._publish(work.result(), delivery)
+
+    def _on_told(self) -> None:
+        self._due -= 1
+        if not self._due and self._settled is not None:
+            self._settled.set()

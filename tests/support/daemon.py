@@ -14,8 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 
-COMMAND = (sys.executable, "-c", "import sys, fastsmtp.process.cli as c; sys.exit(c.main())")
-"""What the installed `fastsmtp` command does, with the interpreter and the sources of the tests."""
+COMMAND = (sys.executable, "-m", "fastsmtp")
 
 READY = re.compile(r"\bready\b.*?127\.0\.0\.1:(\d+)")
 START_TIMEOUT = 30.0

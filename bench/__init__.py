@@ -1,0 +1,1 @@
+"""Speed and CPU of fastsmtp beside other servers: `make bench`; README.md is the method."""

@@ -70,18 +70,19 @@ cdef object _parse_v1(bytes data):
     cdef Py_ssize_t size = len(data)
     cdef Py_ssize_t end = data.find(b"\r\n", 0, V1_MAX)
     cdef bytes line = data[:end] if end >= 0 else data[:V1_MAX]
-    cdef Py_ssize_t more = 1 if end < 0 and line.endswith(b"\r") else _v1_rest(line)
-    if b"\n" in line or line.count(b"\r") > (more == 1):
+    cdef bint half_ended = end < 0 and line.endswith(b"\r")
+    if b"\n" in line or line.count(b"\r") > half_ended:
         raise ProxyError("PROXY version 1 header with a bare CR or LF in it")
     if end >= 0:
         return _v1_header(line)
+    cdef Py_ssize_t more = _v1_rest(line) if not half_ended else _v1_rest(line.rstrip(b"\r")) - 1
     if size + more > V1_MAX:
         raise ProxyError("PROXY version 1 header is longer than 107 octets")
     return more
 
 
 cdef Py_ssize_t _v1_rest(bytes line):
-    """Octets that a line without its CR needs at least; a word is a space and one character."""
+    """Octets up to the end of the shortest good line; a word is a space and one character."""
     if V1_UNKNOWN.startswith(line):
         return V1_MIN - len(line)
     if line.startswith(V1_UNKNOWN):

@@ -2,7 +2,8 @@
 
 import pytest
 from hypothesis import given
-from oracle import commands, content, corpus, message, strategies
+
+from tests.oracle import commands, content, corpus, message, strategies
 
 ENVELOPE = message.Envelope("s@example.org", [message.Recipient("r@example.net")])
 

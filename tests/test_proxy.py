@@ -341,6 +341,10 @@ def model_v1(data: bytes) -> dict:
     if not end:
         if len(data) >= 107 or re.search(rb"\n|\r(?!\Z)", data):
             raise BadError
+        unknown = data.startswith(b"PROXY UNKNOWN") or b"PROXY UNKNOWN".startswith(data)
+        words = 0 if unknown else max(0, 5 - data.count(b" "))
+        if len(data.removesuffix(b"\r")) + 2 * words + 2 > 107:
+            raise BadError  # no room for the words that are missing
         raise MoreError
     if re.search(rb"[\r\n]", line):
         raise BadError

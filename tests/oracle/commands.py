@@ -98,7 +98,8 @@ def split_path(argument: bytes, is_rcpt: bool) -> tuple[bytes, bytes] | None:
 def _ends_badly(argument: bytes, is_rcpt: bool) -> bool:
     """No ">" at all, or something stuck to a good path: a mistake of the argument as well."""
     ends = [position for position, octet in enumerate(argument) if octet == ord(">")]
-    return not ends or any(without_route(argument[1:end], is_rcpt) is not None for end in ends)
+    paths = [argument[1:end] for end in ends]
+    return not ends or any(p == b"" or without_route(p, is_rcpt) is not None for p in paths)
 
 
 def without_route(path: bytes, is_rcpt: bool) -> bytes | None:
@@ -145,10 +146,12 @@ def _parameters(words: list[bytes], known: dict[str, Any], smtputf8: bool, resul
         keyword = name.decode("latin-1").upper()
         allowed = rb"[!-<>-~\x80-\xff]+" if smtputf8 and keyword == "ORCPT" else rb"[!-<>-~]+"
         good_name = re.fullmatch(rb"[A-Za-z0-9][A-Za-z0-9-]*", name)
+        if good_name and keyword not in known:
+            result.errors.add(UNKNOWN_PARAMETER)
         if not good_name or (equals and not re.fullmatch(allowed, value)):
             result.errors.add(BAD_ARGUMENT)
         elif keyword not in known:
-            result.errors.add(UNKNOWN_PARAMETER)
+            pass
         elif keyword.lower() in result.params:
             result.errors.add(BAD_ARGUMENT)
         else:
@@ -175,13 +178,13 @@ def _no_value(value: bytes | None) -> bool | None:
 
 
 def xtext(value: bytes) -> str | None:
-    """The text behind RFC 3461's xtext; None where it is not xtext or hides a control."""
+    """The text behind RFC 3461's xtext; None where it is not xtext, or what it hides is no text."""
     if not re.fullmatch(rb"(?:[!-*,-<>-~\x80-\xff]|\+[0-9A-Fa-f]{2})*", value):
         return None
     octets = re.sub(rb"\+(..)", lambda match: bytes([int(match[1], 16)]), value)
-    if any(octet < 32 or octet == 127 for octet in octets):
+    if any(octet < 32 or octet == 127 for octet in octets) or not _is_utf8(octets):
         return None
-    return octets.decode() if _is_utf8(octets) else octets.decode("latin-1")
+    return octets.decode()
 
 
 def _envid(value: bytes | None) -> str | None:

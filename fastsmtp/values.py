@@ -116,8 +116,11 @@ def _write_ports(ports: tuple[int, ...]) -> str:
 
 
 def _listed(text: str) -> list[str]:
-    items = [item.strip() for item in text.split(";")]
-    return [item for item in items if item]
+    """At least one item: ";" alone is a mistake, and an empty list often means everyone."""
+    items = [item.strip() for item in text.split(";") if item.strip()]
+    if not items:
+        raise ValueError
+    return items
 
 
 def _read_address(text: str) -> str:
@@ -133,7 +136,7 @@ def _read_network(text: str) -> Network:
         raise ValueError
     network = ip_network(text, strict=False)
     mapped = getattr(network.network_address, "ipv4_mapped", None)
-    if mapped is not None and network.prefixlen >= 96:
+    if mapped is not None:
         return ip_network(f"{mapped}/{network.prefixlen - 96}")
     return network
 

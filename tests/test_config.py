@@ -77,6 +77,10 @@ def test_a_later_source_wins(sources: Sources) -> None:
     assert effective(files, environment, options) == 5
 
 
+def test_the_first_file_is_where_it_was_promised() -> None:
+    assert config.DEFAULT_FILE == "/etc/fastsmtp/config.txt"
+
+
 def test_every_key_exists_in_every_source(sources: Sources) -> None:
     for key in SETTINGS:
         name = "FASTSMTP_" + key.upper().replace("-", "_")
@@ -137,6 +141,14 @@ def test_a_value_may_stand_in_a_file(sources: Sources, source: str) -> None:
         "option": ("", None, [("rabbitmq-address", text)]),
     }
     assert sources.load(*given[source])[0].rabbitmq_address == ("amqp://u:p@h/",)
+
+
+def test_white_space_around_a_value_is_no_part_of_it(sources: Sources) -> None:
+    settings, _ = sources.load(
+        "rabbitmq-outbox:\t a b ", {"FASTSMTP_RABBITMQ_INBOX": " c "}, [("smtp-port", " 26 ")]
+    )
+    assert (settings.rabbitmq_outbox, settings.rabbitmq_inbox) == ("a b", "c")
+    assert settings.smtp_port == (26,)
 
 
 def test_an_empty_file_means_the_default(sources: Sources) -> None:
@@ -435,6 +447,11 @@ def test_a_warning_says_what_is_not_done(sources: Sources, key: str, told: str) 
     assert sources.warnings(QUIET + f"{key}:") == [
         f"{key} of MailerQ has no meaning here and is ignored"
     ]
+
+
+def test_a_key_of_mailerqs_is_named_once(sources: Sources) -> None:
+    files = [sources.file(QUIET + "license: x", "a"), sources.file("license: y", "b")]
+    assert len(config.load(files, default_file=sources.default)[1]) == 1
 
 
 def test_an_older_name_of_a_setting_is_not_taken_but_told(sources: Sources) -> None:

@@ -91,11 +91,15 @@ def test_a_traceback_stays_in_its_line() -> None:
 
 
 def test_events_go_to_standard_error_from_the_level_up() -> None:
-    code = "log.debug('1'); log.info('2'); log.warning('3'); log.error('4')"
+    code = (
+        "log.debug('1'); log.info('2'); log.warning('3'); log.error('4')\n"
+        "logging.getLogger('aiormq').info('2')\n"
+        "logging.getLogger('aiormq').warning('3')\n"
+    )
     for level, expected in {
-        "debug": ["debug 1", "info 2", "warning 3", "error 4"],
-        "info": ["info 2", "warning 3", "error 4"],
-        "warning": ["warning 3", "error 4"],
+        "debug": ["debug 1", "info 2", "warning 3", "error 4", "warning 3"],
+        "info": ["info 2", "warning 3", "error 4", "warning 3"],
+        "warning": ["warning 3", "error 4", "warning 3"],
         "error": ["error 4"],
     }.items():
         assert [line[21:] for line in logged(code, level, "text")] == expected

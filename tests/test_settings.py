@@ -228,8 +228,15 @@ BAD = {
     "smtp-grace": ["-1", "now"],
     "smtp-received": ["2", "ja", "truefalse"],
     "smtp-port": ["65536", "-1", "25;26", "26-25", "0-3", "25,", "smtp", "25-", "2 5", "٢٥"],
-    "smtp-ip": ["localhost", "1.2.3", "1.2.3.4/32", "1.2.3.4,5.6.7.8", "::1%"],
-    "smtp-range": ["10.0.0.0/33", "10.0.0.0/255.0.0.0", "example.com", "::/129", "1.2.3.4,::1"],
+    "smtp-ip": ["localhost", "1.2.3", "1.2.3.4/32", "1.2.3.4,5.6.7.8", "::1%", ";"],
+    "smtp-range": [
+        "10.0.0.0/33",
+        "10.0.0.0/255.0.0.0",
+        "example.com",
+        "::/129",
+        "1.2.3.4,::1",
+        " ; ",
+    ],
     "smtp-connections": ["0", "-1", "1.5", "many", "9" * 12],
     "smtp-connections-per-ip": ["-1"],
     "smtp-threads": ["0", "all", "1025"],
@@ -290,12 +297,15 @@ def test_ports_survive_writing(ports: tuple[int, ...]) -> None:
     assert values.PORTS.parse(values.PORTS.write(ports)) == ports
 
 
-@given(st.lists(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6, network="2000::/3"))))
+ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6, network="2000::/3"))
+
+
+@given(st.lists(ADDRESSES, min_size=1))
 def test_addresses_and_networks_survive_writing(addresses: list[object]) -> None:
     texts = tuple(map(str, addresses))
-    assert values.ADDRESSES.parse(values.ADDRESSES.write(texts) or ";") == texts
+    assert values.ADDRESSES.parse(values.ADDRESSES.write(texts)) == texts
     networks = tuple(ip_network(text) for text in texts)
-    assert values.NETWORKS.parse(values.NETWORKS.write(networks) or ";") == networks
+    assert values.NETWORKS.parse(values.NETWORKS.write(networks)) == networks
 
 
 @pytest.mark.parametrize(("key", "text", "value"), GOOD)

@@ -145,10 +145,12 @@ def test_a_value_may_stand_in_a_file(sources: Sources, source: str) -> None:
 
 def test_white_space_around_a_value_is_no_part_of_it(sources: Sources) -> None:
     settings, _ = sources.load(
-        "rabbitmq-outbox:\t a b ", {"FASTSMTP_RABBITMQ_INBOX": " c "}, [("smtp-port", " 26 ")]
+        "rabbitmq-outbox:\t a b ",
+        {"FASTSMTP_RABBITMQ_INBOX": " c "},
+        [("rabbitmq-exchange", " d ")],
     )
     assert (settings.rabbitmq_outbox, settings.rabbitmq_inbox) == ("a b", "c")
-    assert settings.smtp_port == (26,)
+    assert settings.rabbitmq_exchange == "d"
 
 
 def test_an_empty_file_means_the_default(sources: Sources) -> None:

@@ -35,11 +35,15 @@ def default_sink(settings: Settings, gate: Gate, metrics: Metrics) -> Sink:
 def run(settings: Settings, make_sink: MakeSink = default_sink) -> int:
     """Serve until SIGTERM or SIGINT; gives the exit status."""
     try:
-        uvloop.run(Worker(settings, make_sink).serve())
+        uvloop.run(_serve(settings, make_sink))
     except (OSError, ValueError) as error:
         log.error("%s", error)
         return 1
     return 0
+
+
+async def _serve(settings: Settings, make_sink: MakeSink) -> None:
+    await Worker(settings, make_sink).serve()  # made inside the loop, whose clock sinks read
 
 
 class Worker:

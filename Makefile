@@ -91,13 +91,14 @@ sanitize: ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 fuzz: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## the property tests with very many examples
 	$(PYTEST) -n $(JOBS) --timeout 0 --hypothesis-profile fuzz $$(grep -rl 'import.*hypothesis\|from hypothesis' tests --include 'test_*.py')
 
-soak: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## the ledger of lost mail for SOAK_MINUTES (10)
-	$(BIN)/python -m tests.faults.soak $(or $(SOAK_MINUTES),10)
+soak: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## the ledger of lost mail with ROUNDS (20) times as many kills
+	LEDGER_ROUNDS=$(or $(ROUNDS),20) $(PYTEST) --timeout 0 tests/faults/test_kills.py
 
 bench: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/bench-tools $(VENV)/test-tools ## speed and CPU against smtp-sink and aiosmtpd
 	$(BIN)/python -m bench
 
 docs: $(VENV)/built-$(FASTSMTP_BUILD) ## write docs/settings.md from the declarations
+	$(BIN)/python -m fastsmtp.process.settings_page >docs/settings.md
 	$(BIN)/python -m fastsmtp.process.settings_page > docs/settings.md
 
 clean: ## remove everything that was built or installed here

@@ -1,0 +1,61 @@
+"""fastsmtp with a broken promise, for the ledger to find: `mutants.py NAME`, then its arguments."""
+
+import asyncio
+import functools
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from fastsmtp.gate import Gate
+from fastsmtp.metrics import Metrics
+from fastsmtp.payload import Outgoing
+from fastsmtp.process import cli, worker
+from fastsmtp.replies import Reply
+from fastsmtp.settings import Settings
+from fastsmtp.sinks.base import Done
+
+
+class Mutant(ABC):
+    """The real sink, but for `put`."""
+
+    def __init__(self, settings: Settings, gate: Gate, metrics: Metrics) -> None:
+        self.sink = worker.default_sink(settings, gate, metrics)
+
+    async def start(self) -> None:
+        await self.sink.start()
+
+    @abstractmethod
+    def put(self, message: Sequence[Outgoing], done: Done) -> None: ...
+
+    async def close(self) -> None:
+        await self.sink.close()
+
+    def __str__(self) -> str:
+        return str(self.sink)
+
+
+def ignore(reply: Reply | None) -> None:
+    """The outcome came, and nobody cares."""
+
+
+class AnswersEarly(Mutant):
+    """Says 250 when the message is on its way, before the broker or the disk has it."""
+
+    def put(self, message: Sequence[Outgoing], done: Done) -> None:
+        asyncio.get_running_loop().call_soon(done, None)
+        self.sink.put(message, ignore)
+
+
+class DropsFailedBatch(Mutant):
+    """Every end is a good one: what was in flight when the channel closed counts as stored."""
+
+    def put(self, message: Sequence[Outgoing], done: Done) -> None:
+        self.sink.put(message, lambda reply: done(None))
+
+
+MUTANTS = {"answers-early": AnswersEarly, "drops-failed-batch": DropsFailedBatch}
+
+if __name__ == "__main__":
+    mutant = MUTANTS[sys.argv.pop(1)]
+    worker.run = functools.partial(worker.run, make_sink=mutant)
+    sys.exit(cli.main())

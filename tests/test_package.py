@@ -1,0 +1,90 @@
+"""What a user installs: an sdist builds the same wheel, and that wheel works on its own."""
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import fastsmtp
+from tests.support.daemon import ROOT
+
+
+def python(interpreter: Path | str, *arguments: str, cwd: Path) -> str:
+    """What an isolated Python printed; it must succeed."""
+    done = subprocess.run(
+        [str(interpreter), "-I", *arguments],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr).decode(errors="replace")
+    return done.stdout.decode()
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made from the sources alone: no build of this checkout is near."""
+    folder = tmp_path_factory.mktemp("sdist")
+    built = shutil.ignore_patterns("*.so", "*.c", "__pycache__", "*.html")
+    shutil.copytree(ROOT / "fastsmtp", folder / "fastsmtp", ignore=built)
+    for name in (
+        "setup.py",
+        "pyproject.toml",
+        "MANIFEST.in",
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+    ):
+        shutil.copy(ROOT / name, folder)
+    python(
+        sys.executable,
+        *("-c", "import setuptools.build_meta as build; build.build_sdist('dist')"),
+        cwd=folder,
+    )
+    (made,) = (folder / "dist").iterdir()
+    return made
+
+
+def test_an_sdist_has_the_sources_and_no_generated_c(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    sources = {
+        str(path.relative_to(ROOT))
+        for suffix in ("py", "pyx", "pxd", "pyi", "typed")
+        for path in (ROOT / "fastsmtp").rglob(f"*.{suffix}")
+    }
+    assert sources <= names
+    assert not {name for name in names if name.endswith((".c", ".so", ".html"))}
+
+
+@pytest.mark.timeout(300)
+def test_the_wheel_of_the_sdist_works_in_a_clean_environment(sdist: Path, tmp_path: Path) -> None:
+    python(
+        sys.executable,
+        *("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", ".", str(sdist)),
+        cwd=tmp_path,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("fastsmtp/")}
+    modules = {path.relative_to(ROOT) for path in (ROOT / "fastsmtp").rglob("*.pyx")}
+    plain = {
+        str(path.relative_to(ROOT))
+        for suffix in ("py", "pyi", "typed")
+        for path in (ROOT / "fastsmtp").rglob(f"*.{suffix}")
+    }
+    assert plain <= names
+    assert {name.partition(".")[0] for name in names - plain} == {
+        str(module.with_suffix("")) for module in modules
+    }
+    python(sys.executable, "-m", "venv", "venv", cwd=tmp_path)
+    clean = tmp_path / "venv" / "bin"
+    python(clean / "python", "-m", "pip", "install", "-q", str(wheel), cwd=tmp_path)
+    printed = subprocess.check_output([clean / "fastsmtp", "--version"], cwd=tmp_path, text=True)
+    assert fastsmtp.__version__ in printed
+    python(clean / "python", "-c", "import fastsmtp.process.worker", cwd=tmp_path)

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from fastsmtp import __version__
-from fastsmtp.process.cli import check, options, serve
+from fastsmtp.process.cli import check, options, queue, serve
 from fastsmtp.process.config import ConfigError
 
-COMMANDS = (serve, check)
+COMMANDS = (serve, check, queue)
 
 _DESCRIPTION = """\
 Accepts mail over SMTP, turns each message into JSON and publishes it to RabbitMQ, or puts it
@@ -24,6 +24,8 @@ examples:
       serve on port 2525; without a broker: --rabbitmq-address none
   fastsmtp check --config-file /etc/fastsmtp/config.txt
       show every error of a configuration, or the settings that hold
+  fastsmtp queue list
+      show the mail in the embedded queue
 
 A setting is a line "key: value" of a config file, a variable FASTSMTP_SMTP_PORT of the
 environment, or an option --smtp-port; a later source wins, in this order.

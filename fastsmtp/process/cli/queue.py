@@ -1,0 +1,217 @@
+"""`fastsmtp queue`: look at the embedded queue, take copies of its mail, empty it.
+
+Works beside a daemon that writes; finds the file by the daemon's own settings. Status: 0 done,
+1 not done (no such queue or message, file unusable, not confirmed), 2 wrong arguments.
+"""
+
+import argparse
+import base64
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from fastsmtp.payload import Outgoing
+from fastsmtp.process.cli import options
+from fastsmtp.replies import printable
+from fastsmtp.sinks.store import Entry, Store
+
+
+class _NotDoneError(Exception):
+    """What to tell the operator instead of doing it."""
+
+
+def register(subparsers: options.Subparsers) -> None:
+    """Add the subcommand and its own ones."""
+    parser = subparsers.add_parser(
+        "queue",
+        help="list, show, export or purge the mail in the embedded queue",
+        description="Looks into the embedded queue; the daemon may run meanwhile. Takes the "
+        "options that fastsmtp --help lists; --queue-file and --config-file say which queue.",
+    )
+    parser.set_defaults(run=run, work=None, parser=parser)
+    actions = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    action = actions.add_parser("list", help="a line for each message, oldest first")
+    action.add_argument("--limit", type=_number, metavar="N", help="show the first N only")
+    action.set_defaults(work=_list)
+
+    action = actions.add_parser("show", help="print one message as JSON")
+    action.add_argument("id", metavar="ID", help="the message-id, or a beginning only it has")
+    action.add_argument("--mime", action="store_true", help="the content alone, byte for byte")
+    action.set_defaults(work=_show)
+
+    action = actions.add_parser("export", help="write each message into a file ID.json")
+    action.add_argument("folder", metavar="DIR", type=Path, help="made where it is missing")
+    action.add_argument("--eml", action="store_true", help="its content into ID.eml, too")
+    action.set_defaults(work=_export)
+
+    action = actions.add_parser("purge", help="delete messages; they are lost")
+    action.add_argument("ids", metavar="ID", nargs="*", help="these only; without: all")
+    action.add_argument("--yes", action="store_true", help="do not ask")
+    action.set_defaults(work=_purge)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked for, or say why not."""
+    if args.work is None:
+        args.parser.print_help()
+        return 2
+    settings, _ = options.load(args)
+    try:
+        store = _open(settings.queue_file)
+        try:
+            args.work(store, args)
+            sys.stdout.flush()
+        finally:
+            store.close()
+    except BrokenPipeError:  # "| head": whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (_NotDoneError, OSError) as error:
+        print(f"fastsmtp: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _open(path: str) -> Store:
+    try:
+        return Store(path)
+    except FileNotFoundError:
+        raise _NotDoneError(
+            f"no queue at {path}: no mail has been put there yet, or it is elsewhere "
+            "(--queue-file, --config-file)"
+        ) from None
+
+
+def _list(store: Store, args: argparse.Namespace) -> None:
+    total = store.count()
+    if not total:
+        print(f"The queue {store.path} is empty.")
+        return
+    shown = 0
+    print(f"{'ID':30}  {'RECEIVED (UTC)':19}  {'SIZE':>10}  {'ENVELOPE':30}  RECIPIENT")
+    for entry in _entries(store, args.limit):
+        known = _properties(store, entry)
+        envelope = f"<{printable(str(known.get('envelope', '')))}>"
+        recipient = f"<{printable(str(known.get('recipient', '')))}>"
+        received = known.get("received", "")
+        print(f"{entry.id:30}  {received:19}  {entry.size:>10}  {envelope:30}  {recipient}")
+        shown += 1
+    print(f"{total} {_messages(total)}" + (f", {shown} shown" if shown < total else ""))
+
+
+def _show(store: Store, args: argparse.Namespace) -> None:
+    message = _message(store, _whole_id(store, args.id))
+    body = _body(message)
+    out = _content(body) if args.mime else orjson.dumps(body, option=orjson.OPT_INDENT_2) + b"\n"
+    sys.stdout.buffer.write(out)
+
+
+def _export(store: Store, args: argparse.Namespace) -> None:
+    args.folder.mkdir(parents=True, exist_ok=True)
+    total = store.count()
+    watched = sys.stderr.isatty()
+    done = 0
+    for entry in _entries(store):
+        message = store.get(entry.id)
+        if message is None:  # deleted meanwhile
+            continue
+        _write(args.folder / f"{message.id}.json", message.prefix, message.tail)
+        if args.eml:
+            _write(args.folder / f"{message.id}.eml", _content(_body(message)))
+        done += 1
+        if watched and done % 100 == 0:
+            print(f"\r{done} of {total} {_messages(total)}", end="", file=sys.stderr, flush=True)
+    if watched and done >= 100:
+        print(file=sys.stderr)
+    print(f"{done} {_messages(done)} exported to {args.folder}")
+
+
+def _purge(store: Store, args: argparse.Namespace) -> None:
+    ids = {_whole_id(store, one) for one in args.ids}
+    number = len(ids) if ids else store.count()
+    if not number:
+        print(f"The queue {store.path} is empty.")
+        return
+    what = f"{number} {_messages(number)}"
+    if not args.yes:
+        if not sys.stdin.isatty():
+            raise _NotDoneError(f"{what} would be deleted: add --yes if they should")
+        answer = input(f"Delete {what} from {store.path}? They are lost then. [y/N] ")
+        if answer.strip().lower() not in ("y", "yes"):
+            raise _NotDoneError("nothing was deleted")
+    deleted = store.delete(ids) if ids else store.purge()
+    print(f"{deleted} {_messages(deleted)} deleted")
+
+
+def _entries(store: Store, limit: int | None = None) -> Iterator[Entry]:
+    """All rows, or the first `limit`, in short reads: a long one would keep the WAL growing."""
+    after, left = 0, sys.maxsize if limit is None else limit
+    while left and (entries := store.entries(after, min(left, 500))):
+        yield from entries
+        after = entries[-1].seq
+        left -= len(entries)
+
+
+def _properties(store: Store, entry: Entry) -> dict[str, Any]:
+    """What stands before `mime`, which is the last property: the rest need not be read."""
+    head, mime, _ = entry.head.partition(b',"mime":"')  # in a string, quotes have backslashes
+    if mime:
+        return dict(orjson.loads(head + b"}"))
+    message = store.get(entry.id)
+    return {} if message is None else _body(message)
+
+
+def _message(store: Store, id: str) -> Outgoing:
+    message = store.get(id)
+    if message is None:
+        raise _NotDoneError(f"message {id} is no longer in the queue")
+    return message
+
+
+def _body(message: Outgoing) -> dict[str, Any]:
+    return dict(orjson.loads(b"".join((message.prefix, message.tail))))
+
+
+def _content(body: dict[str, Any]) -> bytes:
+    """The content of the message as it was received, less lifted headers."""
+    if body.get("mime-encoding") == "base64":
+        return base64.b64decode(body["mime"])
+    return str(body["mime"]).encode()
+
+
+def _whole_id(store: Store, beginning: str) -> str:
+    found = store.matching(beginning.upper())
+    if len(found) == 1 or beginning.upper() in found:
+        return found[0]  # the shortest comes first
+    if found:
+        raise _NotDoneError(f"{beginning} begins more than one id: {', '.join(found)}")
+    raise _NotDoneError(f"no message {printable(beginning)} in {store.path}")
+
+
+def _write(path: Path, *pieces: bytes | bytearray) -> None:
+    """A new file, mode 0600, whole or not at all; never over an old one."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        raise _NotDoneError(f"{path} exists: export to another folder, or remove it") from None
+    try:
+        with open(descriptor, "wb") as file:
+            file.writelines(pieces)
+    except BaseException:
+        path.unlink()
+        raise
+
+
+def _messages(number: int) -> str:
+    return "message" if number == 1 else "messages"
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number

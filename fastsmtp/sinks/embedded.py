@@ -1,0 +1,190 @@
+"""The embedded queue: accepted mail goes into a SQLite file (`store`), no broker needed.
+
+Keeps the contract `base.Sink`. One thread owns the file and commits what arrived while the last
+commit ran (group commit); 250 may be said only after that. Knows nothing of how rows lie on disk.
+Several processes may share one file: SQLite lets their commits take turns.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from queue import Empty, SimpleQueue
+from threading import Thread
+from time import monotonic
+
+from fastsmtp import replies
+from fastsmtp.gate import Gate
+from fastsmtp.payload import Outgoing
+from fastsmtp.replies import Reply
+from fastsmtp.sinks.base import Done
+from fastsmtp.sinks.store import Store, StoreFullError
+
+BATCH_ROWS = 1000
+BATCH_OCTETS = 16 << 20
+"""A transaction takes no further message once it has as much, so that none waits long."""
+
+RETRY = 1.0
+"""Seconds between two looks for room while the disk, or the queue, is full."""
+
+Put = tuple[Sequence[Outgoing], Done]
+Answer = tuple[Done, Reply | None]
+
+log = logging.getLogger(__name__)
+
+
+class Embedded:
+    """A sink into the file `path`, which with its WAL takes at most `maxsize` octets of disk."""
+
+    def __init__(self, path: str, maxsize: int, gate: Gate) -> None:
+        # The event loop's
+        self._gate = gate
+        self._max_body = 0  # octets
+        self._open = False
+        self._ended = asyncio.Event()  # the thread has answered everything
+        # Both sides'
+        self._path = path
+        self._maxsize = maxsize
+        self._arrived: SimpleQueue[Put | None] = SimpleQueue()  # None: no more will come
+        # The thread's
+        self._store: Store | None = None  # None after an error, until the next attempt
+        self._full = False
+        self._next_look = 0.0  # monotonic; for room, while full
+        self._trouble = ""  # the error that was logged and has not passed
+
+    def __str__(self) -> str:
+        return f"the queue file {self._path}"
+
+    async def start(self) -> None:
+        """Open the file, or create it with its folder. Raises OSError or ValueError."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._store = await asyncio.to_thread(self._opened)
+        except OSError as error:
+            raise OSError(f"queue-file: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"queue-maxsize: {error}") from error
+        self._max_body = self._store.max_body
+        self._gate.limit_body(self._max_body)
+        self._open = True
+        Thread(target=self._run, name="queue", daemon=True).start()
+
+    def put(self, message: Sequence[Outgoing], done: Done) -> None:
+        """See `base.Sink.put`."""
+        if not self._open:
+            self._loop.call_soon(done, replies.NOT_STORED)
+        elif any(row.size > self._max_body for row in message):
+            self._loop.call_soon(done, replies.TOO_LARGE)
+        else:
+            self._arrived.put((message, done))
+
+    async def close(self) -> None:
+        """See `base.Sink.close`; the WAL goes into the file, unless others still use it."""
+        if self._open:
+            self._open = False
+            self._arrived.put(None)
+            await self._ended.wait()
+
+    def _answer(self, answers: list[Answer]) -> None:
+        for done, reply in answers:
+            try:
+                done(reply)
+            except Exception:
+                log.exception("an answer could not be delivered")  # the others must be
+
+    def _refuse(self, reply: Reply | None) -> None:
+        """Close the gate, or open it unless somebody else has closed it for another reason."""
+        if reply or self._gate.refusal is replies.NO_SPACE:
+            self._gate.refusal = reply
+
+    # What follows runs in the thread.
+
+    def _run(self) -> None:
+        more = True
+        while more:
+            batch, more = self._next_batch()
+            if batch:
+                self._loop.call_soon_threadsafe(self._answer, self._commit(batch))
+            if self._full and monotonic() >= self._next_look:
+                self._look_for_room()
+        if self._store:
+            self._store.close()
+        self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _next_batch(self) -> tuple[list[Put], bool]:
+        """Wait for the first message, take what else is there; False: no more will come."""
+        batch: list[Put] = []
+        rows = octets = 0
+        try:
+            item = self._arrived.get(timeout=RETRY if self._full else None)
+            while item is not None:
+                batch.append(item)
+                rows += len(item[0])
+                octets += sum([row.size for row in item[0]])
+                if rows >= BATCH_ROWS or octets >= BATCH_OCTETS:
+                    return batch, True
+                item = self._arrived.get_nowait()
+        except Empty:
+            return batch, True
+        return batch, False
+
+    def _commit(self, batch: list[Put]) -> list[Answer]:
+        """Store the batch; where it does not fit, message by message."""
+        try:
+            self._opened().add([row for message, _ in batch for row in message])
+        except StoreFullError as error:
+            if len(batch) > 1:
+                return [answer for one in batch for answer in self._commit([one])]
+            self._fill(error)
+            return [(batch[0][1], replies.NO_SPACE)]
+        except Exception as error:  # whatever it is, the senders keep their mail
+            self._fail(error)
+            return [(done, replies.NOT_STORED) for _, done in batch]
+        self._recover()
+        return [(done, None) for _, done in batch]
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            self._store = Store(self._path, self._maxsize, create=True)
+        return self._store
+
+    def _fill(self, error: StoreFullError) -> None:
+        if not self._full:
+            self._full = True
+            self._next_look = monotonic() + RETRY
+            log.error("%s: mail gets 452 until there is room", error)
+            self._loop.call_soon_threadsafe(self._refuse, replies.NO_SPACE)
+
+    def _look_for_room(self) -> None:
+        self._next_look = monotonic() + RETRY
+        try:
+            store = self._opened()
+            store.checkpoint()
+            room = store.room()
+        except StoreFullError:
+            return
+        except Exception as error:
+            self._fail(error)
+            return
+        if room >= min(1 << 20, self._maxsize // 16):
+            self._full = False
+            log.info("%s has room again", self)
+            self._loop.call_soon_threadsafe(self._refuse, None)
+
+    def _fail(self, error: Exception) -> None:
+        """Begin anew with the file at the next message: it may have been moved, or repaired."""
+        if self._trouble != str(error):
+            self._trouble = str(error)
+            log.error("%s: mail gets 451 until this is mended", error, exc_info=_unforeseen(error))
+        if self._store:
+            self._store.close()
+            self._store = None
+
+    def _recover(self) -> None:
+        if self._trouble:
+            self._trouble = ""
+            log.info("%s takes mail again", self)
+
+
+def _unforeseen(error: Exception) -> bool:
+    """An operator can mend what the system reports; the rest is ours, and needs its traceback."""
+    return not isinstance(error, OSError)

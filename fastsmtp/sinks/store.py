@@ -1,0 +1,362 @@
+"""Mail on disk: one SQLite file, one row for each recipient's message, in the order of arrival.
+
+Takes batches of `Outgoing`: when `add` has returned, the batch is on the disk and survives a power
+cut (WAL, synchronous FULL); when it raised, nothing of it is stored. Several processes may use one
+file at once; a call waits up to `BUSY_TIMEOUT` for the others.
+Knows neither threads, event loops nor SMTP. An instance belongs to one thread at a time.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import time
+from typing import Any, NamedTuple
+
+from fastsmtp.payload import Outgoing
+
+APPLICATION_ID = 0x46534D51
+"""What `file` and we know our files by (PRAGMA application_id): "FSMQ"."""
+
+SCHEMA_VERSION = 1
+"""PRAGMA user_version of the files that this code writes."""
+
+PAGE_SIZE = 8192
+"""Octets; three rows of 2.5 KB fit a page, of 4,096 one would."""
+
+BUSY_TIMEOUT = 10
+"""Seconds to wait for another process that writes."""
+
+MIN_SIZE = 1 << 20
+"""Octets; a smaller limit would not hold the empty file, its WAL and a message."""
+
+HEAD = 16 * 1024
+"""Octets of a tail that a list reads."""
+
+LARGE = 1 << 20
+"""Octets of a tail from which on it is copied into the file in place: binding it would make two
+more copies of it in memory."""
+
+ROWS_PER_INSERT = 64
+"""Each statement lets go of the GIL, and may have to wait 5 ms to get it back from a busy loop."""
+
+PURGE_ROWS = 500
+"""Rows deleted in one transaction, so that a daemon's commits come in between."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS messages (
+    seq      INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of arrival, never used twice
+    id       TEXT NOT NULL UNIQUE,               -- the property message-id
+    priority INTEGER,                            -- AMQP priority
+    encoding TEXT NOT NULL,                      -- the property mime-encoding, or empty
+    stored   INTEGER NOT NULL,                   -- seconds since 1970, UTC
+    prefix   BLOB NOT NULL,                      -- the JSON body is prefix || tail
+    tail     BLOB NOT NULL
+)
+"""
+INSERT = "INSERT INTO messages (id, priority, encoding, stored, prefix, tail) VALUES "
+
+
+class StoreError(OSError):
+    """The file cannot be used (now); the text names it and is for an operator."""
+
+
+class StoreFullError(StoreError):
+    """The disk is full, or the file is as large as it may become."""
+
+
+class Entry(NamedTuple):
+    """What a list of the queue shows of a row."""
+
+    seq: int
+    id: str
+    stored: int  # seconds since 1970
+    size: int  # octets of the JSON body
+    head: bytes  # the body's beginning
+
+
+class Store:
+    """One open file.
+
+    `maxsize` bounds the octets of file and WAL together; `create` makes the file, and the folders
+    above it, where they are missing. Raises FileNotFoundError (only without `create`), OSError
+    (StoreError among them) or ValueError where the file or the limit cannot be used.
+    """
+
+    def __init__(self, path: str, maxsize: int | None = None, *, create: bool = False) -> None:
+        if maxsize is not None and maxsize < MIN_SIZE:
+            raise ValueError(f"{path}: a limit of {maxsize} bytes; at least {MIN_SIZE} are needed")
+        self.path = os.path.abspath(path)
+        self._maxsize = maxsize
+        if create:
+            _create(self.path)
+        self._inode = _inode(self.path)
+        with self._explained():
+            self._db = sqlite3.connect(
+                f"{Path(self.path).as_uri()}?mode=rw",
+                uri=True,
+                timeout=BUSY_TIMEOUT,
+                isolation_level=None,  # transactions are ours
+                check_same_thread=False,
+            )
+        try:
+            with self._explained():
+                self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+        longest = self._db.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+        if maxsize is not None:
+            longest = min(longest, maxsize * 49 // 100)  # once in the WAL, once in the file
+        self.max_body = longest - 128 * 1024
+        """Octets of the largest body that a row takes: SQLite's limit and `maxsize` set it."""
+
+    def _prepare(self) -> None:
+        """Look whose file it is before anything in it changes, then make it ours."""
+        if self._value("PRAGMA page_count"):
+            if self._value("PRAGMA application_id") != APPLICATION_ID:
+                raise StoreError(f"{self.path}: this SQLite file is no queue of fastsmtp")
+            version = self._value("PRAGMA user_version")
+            if version > SCHEMA_VERSION:
+                raise StoreError(
+                    f"{self.path}: written by a newer fastsmtp (schema {version}, this one knows "
+                    f"{SCHEMA_VERSION}): use that one, or another file"
+                )
+        else:
+            self._db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+            self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # `purge` gives space back
+            with self._transaction():
+                self._db.execute(SCHEMA)
+                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        if self._value("PRAGMA journal_mode = WAL") != "wal":
+            raise StoreError(
+                f"{self.path}: SQLite's write-ahead log does not work here (a network file "
+                "system?): choose a path on a local disk"
+            )
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute(f"PRAGMA journal_size_limit = {16 << 20}")
+        self._value("SELECT max(seq) FROM messages")  # the first look makes the WAL
+
+    # Writing
+
+    def add(self, rows: Sequence[Outgoing]) -> None:
+        """Store `rows`, all or none, and return when they are on the disk.
+
+        Raises StoreFullError or StoreError; no body may be larger than `max_body`.
+        """
+        self._check()
+        with self._explained():
+            try:
+                self._add(rows)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                    raise
+                self.checkpoint()  # the room that is missing may be the WAL's
+                self._add(rows)
+
+    def _add(self, rows: Sequence[Outgoing]) -> None:
+        self._limit(rows)
+        now = int(time())
+        with self._transaction():
+            for first in range(0, len(rows), ROWS_PER_INSERT):
+                self._insert(rows[first : first + ROWS_PER_INSERT], now)
+
+    def _insert(self, rows: Sequence[Outgoing], now: int) -> None:
+        values: list[Any] = []
+        places = []
+        large = []
+        for row in rows:
+            tail: Any = row.tail
+            place = "(?,?,?,?,?,?)"
+            if len(tail) >= LARGE:
+                large.append(row)
+                tail = len(tail)
+                place = "(?,?,?,?,?,zeroblob(?))"
+            places.append(place)
+            values += (row.id, row.priority, row.encoding, now, row.prefix, tail)
+        self._db.execute(INSERT + ",".join(places), values)
+        for row in large:
+            seq = self._value("SELECT seq FROM messages WHERE id = ?", row.id)
+            with self._db.blobopen("messages", "tail", seq) as blob:
+                blob.write(row.tail)
+
+    def _limit(self, rows: Sequence[Outgoing]) -> None:
+        """Let SQLite fill the file only as far as the WAL, with `rows` in it, leaves room."""
+        if self._maxsize is None:
+            return
+        octets = sum([len(row.prefix) + len(row.tail) for row in rows])
+        wal = octets + octets // 128 + (len(rows) + 8) * PAGE_SIZE
+        pages = (self._maxsize - self._wal_size() - wal) // PAGE_SIZE
+        self._db.execute(f"PRAGMA max_page_count = {max(1, pages)}")  # never below what is used
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Delete these messages in one transaction; how many there were. Raises StoreError."""
+        with self._explained(), self._transaction():
+            return sum(
+                self._db.execute("DELETE FROM messages WHERE id = ?", (one,)).rowcount
+                for one in ids
+            )
+
+    def purge(self) -> int:
+        """Delete all that is there now, give the space back; how many. Raises StoreError.
+
+        Goes in steps, so that others can write meanwhile; what they add stays.
+        """
+        deleted = 0
+        with self._explained():
+            last = self._value("SELECT max(seq) FROM messages")
+            while last is not None:
+                with self._transaction():
+                    step = self._db.execute(
+                        "DELETE FROM messages WHERE seq IN (SELECT seq FROM messages "
+                        "WHERE seq <= ? ORDER BY seq LIMIT ?)",
+                        (last, PURGE_ROWS),
+                    ).rowcount
+                if not step:
+                    break
+                deleted += step
+            for _ in range(0, self._value("PRAGMA freelist_count"), PURGE_ROWS):
+                self._db.execute(f"PRAGMA incremental_vacuum({PURGE_ROWS})").fetchall()
+            self.checkpoint()
+        return deleted
+
+    def checkpoint(self) -> None:
+        """Bring the WAL into the file and empty it, where no reader is in the way."""
+        with self._explained():
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    # Reading
+
+    def count(self) -> int:
+        """How many messages are stored. Raises StoreError."""
+        with self._explained():
+            return int(self._value("SELECT count(*) FROM messages"))
+
+    def entries(self, after: int = 0, limit: int = 500) -> list[Entry]:
+        """Up to `limit` rows behind `after` (a seq), oldest first. Raises StoreError.
+
+        Short, as the WAL cannot be emptied while somebody reads: ask again for more.
+        """
+        found = []
+        with self._explained(), self._transaction("DEFERRED"):
+            rows = self._db.execute(
+                "SELECT seq, id, stored, length(prefix) + length(tail), prefix FROM messages "
+                "WHERE seq > ? ORDER BY seq LIMIT ?",
+                (after, limit),
+            )
+            for seq, id, stored, size, prefix in rows:
+                with self._db.blobopen("messages", "tail", seq, readonly=True) as tail:
+                    found.append(Entry(seq, id, stored, size, prefix + tail.read(HEAD)))
+        return found
+
+    def matching(self, beginning: str) -> list[str]:
+        """The ids that begin so, ten at most. Raises StoreError."""
+        with self._explained():
+            rows = self._db.execute(
+                "SELECT id FROM messages WHERE id >= ? AND id < ? ORDER BY id LIMIT 10",
+                (beginning, beginning + "{"),  # behind every letter and digit
+            )
+            return [str(one) for (one,) in rows]
+
+    def get(self, id: str) -> Outgoing | None:
+        """One message, or None where it is not there (any more). Raises StoreError."""
+        with self._explained():
+            row = self._db.execute(
+                "SELECT id, priority, encoding, prefix, tail FROM messages WHERE id = ?", (id,)
+            ).fetchone()
+            return None if row is None else Outgoing(*row)
+
+    def room(self) -> int:
+        """Octets that fit still, by the limit and by the disk; an estimate. Raises StoreError."""
+        disk = os.statvfs(self.path)
+        free = disk.f_bavail * disk.f_frsize
+        if self._maxsize is None:
+            return free
+        with self._explained():
+            pages = self._value("PRAGMA page_count") - self._value("PRAGMA freelist_count")
+        return min(free, self._maxsize - self._wal_size() - int(pages) * PAGE_SIZE)
+
+    def close(self) -> None:
+        """Let go of the file; whoever is the last to do so brings the WAL into it."""
+        with suppress(sqlite3.Error):  # what is in the WAL is safe there
+            self._db.close()
+
+    # Inside
+
+    def _value(self, sql: str, *parameters: object) -> Any:
+        """The first column of the first row."""
+        return self._db.execute(sql, parameters).fetchone()[0]
+
+    def _wal_size(self) -> int:
+        return os.stat(self.path + "-wal").st_size
+
+    def _check(self) -> None:
+        """SQLite would go on to write into files that somebody has removed."""
+        with suppress(FileNotFoundError):
+            if self._inode == _inode(self.path) and self._wal_size() >= 0:
+                return
+        raise StoreError(f"{self.path}: was removed or replaced while it was in use")
+
+    @contextmanager
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        self._db.execute(f"BEGIN {kind}")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # SQLite itself rolls back on some errors
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """SQLite's errors become ours."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            text = f"{self.path}: {_WORDS.get(code, f'SQLite says: {error}')}"
+            raise (StoreFullError if code == sqlite3.SQLITE_FULL else StoreError)(text) from error
+
+
+_WORDS = {
+    sqlite3.SQLITE_FULL: "the disk, or the queue, is full",
+    sqlite3.SQLITE_NOTADB: "this file is no SQLite database",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; SQLite's command .recover may save what is in it",
+    sqlite3.SQLITE_BUSY: f"another process kept it locked for {BUSY_TIMEOUT} s",
+    sqlite3.SQLITE_READONLY: "may not be written by this user, or its disk is read-only",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened by this user",
+    sqlite3.SQLITE_IOERR: "the disk does not take or give the data (error, quota, size limit)",
+}
+
+
+def _inode(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _create(path: str) -> None:
+    """An empty file, mode 0600 (SQLite gives its WAL the same), in folders that are 0700.
+
+    A file that exists is not touched: to close it would drop the locks of this process on it.
+    """
+    _create_folder(os.path.dirname(path))
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def _create_folder(path: str) -> None:
+    """Make the folder and those above it, so that they are still there after a power cut."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    _create_folder(parent)
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    descriptor = os.open(parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

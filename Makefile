@@ -75,8 +75,8 @@ lint: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## ruff, mypy, stubtest
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/stubtest $(EXTENSIONS)
-	$(BIN)/cython-lint fastsmtp
+	$(BIN)/stubtest --concise --ignore-disjoint-bases --allowlist tests/stubtest-allowlist $(EXTENSIONS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint fastsmtp
 
 debug: ## all tests on a build with bounds checks and assertions
 	$(MAKE) test FASTSMTP_BUILD=debug

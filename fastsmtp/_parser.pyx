@@ -195,15 +195,15 @@ cdef bytes read_path(Cursor *cursor, bint recipient, bint *eight_bit):
         if token.end == NULL:
             token.end = cursor.end
     if not skip_source_route(&token):
-        fail(bad_path(&token, bracketed))
+        fail(bad_path(cursor, bracketed))
     start = token.at
     if not skip_mailbox(&token, recipient):
-        fail(bad_path(&token, bracketed))
+        fail(bad_path(cursor, bracketed))
     mailbox = PyBytes_FromStringAndSize(<const char *> start, token.at - start)
     eight_bit[0] = has_eight_bit(start, token.at)
     if bracketed:
         if not looking_at(&token, c">"):
-            fail(bad_path(&token, True))
+            fail(bad_path(cursor, True))
         token.at += 1
     elif token.at != token.end:
         fail(_MAILBOX)
@@ -255,8 +255,6 @@ cdef bint skip_mailbox(Cursor *cursor, bint recipient) noexcept:
     if not looking_at(cursor, c"@"):
         return recipient and is_postmaster(start, cursor.at)
     cursor.at += 1
-    if looking_at(cursor, c"["):
-        return skip_literal(cursor)
     return skip_domain(cursor)
 
 
@@ -287,9 +285,11 @@ cdef bint skip_quoted_string(Cursor *cursor) noexcept:
 
 
 cdef bint skip_domain(Cursor *cursor) noexcept:
-    """Labels of 1 to 63 octets, 255 together (RFC 5321 §4.5.3.1.2, RFC 1035 §2.3.4)."""
+    """An address literal, or labels of 1 to 63 octets, 255 together (RFC 5321 §4.5.3.1.2)."""
     cdef const unsigned char *start = cursor.at
     cdef const unsigned char *label
+    if looking_at(cursor, c"["):
+        return skip_literal(cursor)
     while True:
         label = cursor.at
         skip(cursor, LABEL)
@@ -444,7 +444,7 @@ cdef str parse_orcpt(bytes value, bint smtputf8):
     if len(value) > 500 or not separator or not kind:
         fail(_SYNTAX)
     for c in kind:
-        if not CLASSES[<unsigned char> c] & KEYWORD:
+        if c == c"." or c > 127 or not CLASSES[<unsigned char> c] & ATOM:
             fail(_SYNTAX)
     return kind.decode("ascii") + ";" + xtext(address, smtputf8)
 
@@ -459,13 +459,11 @@ cdef int hex_digit(unsigned char c) noexcept:
 
 
 cdef str xtext(bytes value, bint eight_bit):
-    """Decode xtext (RFC 3461 §4); not empty, no controls, UTF-8 where it is not ASCII."""
+    """Decode xtext (RFC 3461 §4) without controls; what is not UTF-8 is taken as Latin-1."""
     cdef const unsigned char *at = <const unsigned char *> PyBytes_AS_STRING(value)
     cdef const unsigned char *end = at + PyBytes_GET_SIZE(value)
     cdef bytearray decoded = bytearray()
     cdef int c
-    if at == end:
-        fail(_SYNTAX)
     while at < end:
         c = at[0]
         if c == c"+":
@@ -482,7 +480,7 @@ cdef str xtext(bytes value, bint eight_bit):
     try:
         return decoded.decode()
     except UnicodeDecodeError:
-        raise CommandError(_SYNTAX) from None
+        return decoded.decode("latin-1")
 
 
 cdef object decimal(bytes digits):

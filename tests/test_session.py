@@ -1,0 +1,419 @@
+"""_session: the dialogue of spec and RFC 5321, spoken without a socket, the same at every split."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastsmtp import replies
+from fastsmtp._session import Rules, Session
+from fastsmtp.gate import Gate
+from fastsmtp.metrics import Metrics
+from fastsmtp.peer import Peer
+from fastsmtp.replies import Reply
+from fastsmtp.settings import Settings
+
+QUEUED = Reply(250, "2.0.0", "queued")
+HELLO = b"EHLO client\r\n"
+ENVELOPE = b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\n"
+
+
+class Client:
+    """Speaks to a session; whatever finishes is answered with `outcome`."""
+
+    def __init__(self, outcome=QUEUED, maxsize=1000, gate=None, **settings):
+        settings = Settings(smtp_hostname="mx.example.com", **settings)
+        self.gate = gate or Gate(maxsize)
+        peer = Peer("127.0.0.1", 25, "127.0.0.1", 4000)
+        self.session = Session(Rules(settings), self.gate, Metrics(), peer)
+        self.outcome = outcome
+        self.messages = []
+        self.out = b""
+
+    def hello(self):
+        self.session.feed(HELLO)
+        return self
+
+    def send(self, *parts):
+        """Feed, answer what finishes, give the replies as their first lines' starts."""
+        before = len(self.out)
+        for part in parts:
+            self.out += self.session.feed(part)
+            while self.session.waiting:
+                self.messages.append(
+                    (
+                        self.session.envelope.sender,
+                        [r.mailbox for r in self.session.envelope.recipients],
+                        b"".join(self.session.pieces),
+                    )
+                )
+                self.out += self.session.resolve(self.outcome)
+        return self.out[before:]
+
+
+def codes(out):
+    """(code, enhanced code) of each reply."""
+    return [
+        (line[:3] + b" " + line[4:].split(b" ")[0]).decode()
+        for line in out.split(b"\r\n")
+        if line and line[3:4] == b" "
+    ]
+
+
+def test_the_greeting_and_hello():
+    client = Client()
+    assert client.session.greet() == b"220 mx.example.com ESMTP fastsmtp\r\n"
+    assert client.send(b"HELO me\r\n") == b"250 mx.example.com\r\n"
+    lines = client.send(b"ehlo me\r\n").decode().split("\r\n")[:-1]
+    assert [line[4:] for line in lines] == [
+        "mx.example.com",
+        "PIPELINING",
+        "SIZE 1000",
+        "8BITMIME",
+        "SMTPUTF8",
+        "ENHANCEDSTATUSCODES",
+        "CHUNKING",
+        "DSN",
+        "LIMITS RCPTMAX=1000",
+    ]
+    assert all(line.startswith("250-") for line in lines[:-1])
+    assert lines[-1].startswith("250 ")
+    assert client.session.peer.helo == "me"
+
+
+def test_a_consumer_without_mime_encoding_is_spared_8_bit():
+    client = Client(json_binary="reject")
+    offered = client.send(HELLO)
+    assert b"8BITMIME" not in offered
+    assert b"SMTPUTF8" not in offered
+    assert codes(
+        client.send(b"MAIL FROM:<a@b> BODY=8BITMIME\r\nMAIL FROM:<a@b> BODY=7BIT\r\n")
+    ) == [
+        "555 5.5.4",
+        "250 2.1.0",
+    ]
+
+
+def test_a_message_comes_out_with_its_envelope():
+    client = Client().hello()
+    out = client.send(ENVELOPE + b"RCPT TO:<@x:c@d>\r\n", b"DATA\r\n", b"Hi\r\n..\r\n.\r\n")
+    assert codes(out) == ["250 2.1.0", "250 2.1.5", "250 2.1.5", "354 End", "250 2.0.0"]
+    assert client.messages == [("a@example.com", ["b@example.org", "c@d"], b"Hi\r\n.\r\n")]
+
+
+def test_everything_pipelined_in_one_packet_is_answered_in_one_piece():
+    client = Client().hello()
+    out = client.send(
+        ENVELOPE + b"DATA\r\n.\r\n" + ENVELOPE + b"BDAT 1 LAST\r\nxNOOP\r\nQUIT\r\nRSET\r\n"
+    )
+    assert codes(out) == [
+        "250 2.1.0", "250 2.1.5", "354 End", "250 2.0.0",
+        "250 2.1.0", "250 2.1.5", "250 2.0.0", "250 2.0.0", "221 2.0.0",
+    ]  # fmt: skip
+    assert [content for _, _, content in client.messages] == [b"", b"x"]
+    assert client.session.closing
+
+
+@pytest.mark.parametrize(
+    ("line", "reply"),
+    [
+        (b"NOOP", "250 2.0.0"), (b"NOOP x", "250 2.0.0"), (b"RSET", "250 2.0.0"),
+        (b"RSET x", "501 5.5.4"), (b"VRFY a", "252 2.0.0"), (b"VRFY", "501 5.5.4"),
+        (b"EXPN a", "502 5.5.1"), (b"HELP", "214 2.0.0"), (b"HELP x", "214 2.0.0"),
+        (b"QUIT x", "501 5.5.4"), (b"EHLO", "501 5.5.4"), (b"HELO ", "501 5.5.4"),
+        (b"", "500 5.5.2"), (b"FOO", "500 5.5.2"), (b"NO\rOP", "500 5.5.2"),
+        (b"NOOP\0", "500 5.5.2"), (b"NOOP\r", "500 5.5.2"), (b"DATA", "503 5.5.1"),
+        (b"RCPT TO:<a@b>", "503 5.5.1"), (b"BDAT 0", "503 5.5.1"), (b"STARTTLS", "454 4.7.0"),
+        (b"STARTTLS x", "501 5.5.4"), (b"AUTH PLAIN", "502 5.5.1"),
+        (b"MAIL FROM:<a@b> SIZE=1001", "552 5.3.4"), (b"MAIL FROM:<a@b> SIZE=1000", "250 2.1.0"),
+        (b"MAIL FROM:<a@b", "501 5.5.4"), (b"MAIL FROM:<a>", "553 5.1.7"),
+        (b"MAIL FROM:<a@b> FOO", "555 5.5.4"), (b"MAIL FROM:<\xc3\xa4@b>", "553 5.6.7"),
+        (b"x" * 4094, "500 5.5.2"), (b"NOOP " + b"x" * 4089, "250 2.0.0"),
+        (b"NOOP " + b"x" * 4090, "500 5.5.2"), (b"auth " + b"x" * 12281, "502 5.5.1"),
+        (b"AUTH " + b"x" * 12282, "500 5.5.2"),
+    ],
+)  # fmt: skip
+def test_each_command_has_its_reply(line, reply):
+    client = Client().hello()
+    assert codes(client.send(line + b"\r\n")) == [reply]
+    assert codes(client.send(b"NOOP\r\n")) == ["250 2.0.0"]
+
+
+@pytest.mark.parametrize("line", [b"MAIL FROM:<a@b>", b"RCPT TO:<a@b>", b"DATA"])
+def test_mail_needs_a_hello(line):
+    assert codes(Client().send(line + b"\r\n")) == ["503 5.5.1"]
+
+
+def test_the_order_of_a_transaction_is_kept():
+    client = Client().hello()
+    assert codes(client.send(b"MAIL FROM:<>\r\nMAIL FROM:<>\r\nDATA\r\n")) == [
+        "250 2.1.0",
+        "503 5.5.1",
+        "503 5.5.1",
+    ]
+    assert codes(client.send(b"RCPT TO:<>\r\nRCPT TO:<a@b>\r\nBDAT 1\r\nxDATA\r\n")) == [
+        "553 5.1.3",
+        "250 2.1.5",
+        "250 2.0.0",
+        "503 5.5.1",
+    ]
+    assert codes(client.send(b"RCPT TO:<a@b>\r\nRSET\r\nBDAT 1 LAST\r\nx")) == [
+        "503 5.5.1",
+        "250 2.0.0",
+        "503 5.5.1",
+    ]
+    assert client.messages == []
+
+
+def test_hello_ends_a_transaction():
+    client = Client().hello()
+    assert codes(client.send(ENVELOPE + HELLO + b"DATA\r\n"))[-1] == "503 5.5.1"
+
+
+def test_too_many_recipients_are_refused_and_the_others_stand():
+    client = Client(smtp_maxrecipients=2).hello()
+    client.send(ENVELOPE)
+    assert codes(client.send(b"RCPT TO:<c@d>\r\nRCPT TO:<e@f>\r\n")) == ["250 2.1.5", "452 4.5.3"]
+    client.send(b"DATA\r\n.\r\n")
+    assert client.messages[0][1] == ["b@example.org", "c@d"]
+
+
+def test_a_recipient_given_twice_counts_twice():
+    client = Client().hello()
+    client.send(ENVELOPE + b"RCPT TO:<b@example.org>\r\nDATA\r\n.\r\n")
+    assert client.messages[0][1] == ["b@example.org"] * 2
+
+
+def test_the_fan_out_is_known_at_rcpt_or_at_the_end():
+    client = Client(smtp_maxfanout=100).hello()
+    out = client.send(b"MAIL FROM:<a@b> SIZE=60\r\nRCPT TO:<a@b>\r\nRCPT TO:<c@d>\r\n")
+    assert codes(out)[-1] == "452 4.5.3"
+    out = client.send(
+        b"RSET\r\n" + ENVELOPE + b"RCPT TO:<c@d>\r\nDATA\r\n", b"x" * 50 + b"\r\n.\r\n"
+    )
+    assert codes(out)[-1] == "552 5.3.4"
+    out = client.send(ENVELOPE + b"RCPT TO:<c@d>\r\nDATA\r\n", b"x" * 48 + b"\r\n.\r\n")
+    assert codes(out)[-1] == "250 2.0.0"
+
+
+def test_content_over_the_limit_is_refused_at_its_end():
+    client = Client(maxsize=10).hello()
+    assert codes(client.send(ENVELOPE + b"DATA\r\n", b"12345678\r\n.\r\n"))[-1] == "250 2.0.0"
+    assert codes(client.send(ENVELOPE + b"DATA\r\n", b"123456789\r\n.\r\n"))[-1] == "552 5.3.4"
+    assert (
+        codes(
+            client.send(b"MAIL FROM:<a@b> SIZE=1\r\nRCPT TO:<a@b>\r\nBDAT 10 LAST\r\n1234567890")
+        )[-1]
+        == "250 2.0.0"
+    )
+    assert codes(client.send(ENVELOPE + b"BDAT 6\r\n123456BDAT 5\r\n12345BDAT 1 LAST\r\nx")) == [
+        "250 2.1.0",
+        "250 2.1.5",
+        "250 2.0.0",
+        "552 5.3.4",
+        "503 5.5.1",
+    ]
+    assert len(client.messages) == 2
+
+
+@pytest.mark.parametrize("size", [b"", b"x", b"-1", b"1" * 21])
+def test_bdat_without_a_size_ends_the_session(size):
+    client = Client().hello()
+    assert codes(client.send(ENVELOPE + b"BDAT " + size + b"\r\nNOOP\r\n"))[-1] == "501 5.5.4"
+    assert client.session.closing
+
+
+def test_a_refused_chunk_is_consumed():
+    client = Client().hello()
+    assert codes(client.send(b"BDAT 6\r\nQUIT\r\nNOOP\r\n")) == ["503 5.5.1", "250 2.0.0"]
+
+
+def test_content_behind_a_refused_data_never_runs():
+    client = Client().hello()
+    assert codes(client.send(b"DATA\r\nNOOP\r\nRSET\r\n")) == ["554 5.5.0"]
+    assert client.session.closing
+    assert client.send(b"NOOP\r\n") == b""
+
+
+@pytest.mark.parametrize(
+    "first", [b"GET / HTTP/1.1", b"POST /x HTTP/1.0", b"Host: x", b"Subject:y"]
+)
+def test_a_browser_is_shown_the_door(first):
+    client = Client()
+    assert codes(client.send(first + b"\r\nEHLO x\r\n")) == ["554 5.5.0"]
+    assert client.session.closing
+    assert codes(Client().hello().send(first + b"\r\n")) == ["500 5.5.2"]
+
+
+def test_too_many_errors_end_the_session():
+    client = Client(smtp_maxerrors=3).hello()
+    assert codes(client.send(b"FOO\r\nFOO\r\n")) == ["500 5.5.2"] * 2
+    assert codes(client.send(ENVELOPE + b"DATA\r\n", b".\r\n"))[-1] == "250 2.0.0"
+    assert codes(client.send(b"FOO\r\nFOO\r\nFOO\r\nFOO\r\n")) == ["500 5.5.2"] * 3 + ["421 4.7.0"]
+    assert client.session.closing
+
+
+def test_the_gate_is_asked_at_the_greeting_at_mail_and_for_the_size():
+    gate = Gate(1000)
+    client = Client(gate=gate).hello()
+    gate.refusal = replies.NO_SPACE
+    assert codes(client.send(b"MAIL FROM:<a@b>\r\n")) == ["452 4.3.1"]
+    gate.refusal = None
+    gate.limit_body(64 * 1024 + 400)
+    assert b"SIZE 300\r\n" in client.send(HELLO)
+    assert codes(client.send(b"MAIL FROM:<a@b> SIZE=301\r\n")) == ["552 5.3.4"]
+    gate.greeting = replies.UNAVAILABLE
+    late = Client(gate=gate)
+    assert codes(late.session.greet()) == ["421 4.3.2"]
+    assert late.session.closing
+
+
+@pytest.mark.parametrize(
+    "refusal", [replies.NOT_STORED, replies.UNROUTABLE, replies.NO_SPACE, replies.TOO_LARGE]
+)
+def test_what_the_sink_says_is_said(refusal):
+    client = Client(outcome=refusal).hello()
+    out = client.send(ENVELOPE + b"DATA\r\n.\r\n")
+    assert out.endswith(refusal.wire)
+    assert codes(client.send(ENVELOPE))[0] == "250 2.1.0"
+
+
+def test_bare_newlines_in_the_content():
+    wire = b"a\nb\rc\r\n.\r\n"
+    kept = {}
+    for mode in ("normalize", "keep", "reject"):
+        client = Client(smtp_bare_newline=mode).hello()
+        out = client.send(ENVELOPE + b"DATA\r\n", wire)
+        kept[mode] = client.messages[0][2] if client.messages else codes(out)[-1]
+    assert kept == {
+        "normalize": b"a\r\nb c\r\n",
+        "keep": b"a\nb\rc\r\n",
+        "reject": "550 5.6.0",
+    }
+
+
+def test_a_bare_lf_ends_a_command_unless_it_is_rejected():
+    assert codes(Client().hello().send(b"NOOP\nNOOP\n")) == ["250 2.0.0"] * 2
+    strict = Client(smtp_bare_newline="reject").hello()
+    assert codes(strict.send(b"NOOP\nNOOP\r\nNOOP\r\n")) == ["500 5.5.2", "250 2.0.0"]
+
+
+@pytest.mark.parametrize("newlines", ["normalize", "reject"])
+@pytest.mark.parametrize("length", [4095, 4096, 4097, 9000, 20000])
+def test_a_long_line_is_thrown_away_to_its_end(newlines, length):
+    line = b"NOOP " + b"x" * (length - 7) + b"\r\n"
+    expected = ["250 2.0.0" if length <= 4096 else "500 5.5.2", "250 2.0.0"]
+    for parts in ([line], [line[i : i + 1] for i in range(length)], [line[:-1], line[-1:]]):
+        client = Client(smtp_bare_newline=newlines).hello()
+        assert codes(client.send(*parts, b"NOOP\r\n")) == expected
+
+
+def test_stopping_ends_idle_sessions_now_and_others_after_their_transaction():
+    idle = Client().hello()
+    assert codes(idle.session.stop()) == ["421 4.3.2"]
+    busy = Client().hello()
+    busy.send(ENVELOPE)
+    assert busy.session.stop() == b""
+    assert codes(busy.send(b"DATA\r\n", b".\r\nNOOP\r\n")) == ["354 End", "250 2.0.0", "421 4.3.2"]
+    assert busy.session.closing
+
+
+def test_a_session_that_was_closed_while_waiting_says_nothing_more():
+    session = Client().hello().session
+    session.feed(ENVELOPE + b"DATA\r\n.\r\n")
+    assert session.waiting
+    assert codes(session.close(replies.STOPPING)) == ["421 4.3.2"]
+    assert session.resolve(QUEUED) == b""
+
+
+def test_input_is_kept_while_waiting():
+    session = Client().hello().session
+    session.feed(ENVELOPE + b"DATA\r\n.\r\nNO")
+    assert session.feed(b"OP\r\n") == b""
+    assert session.backlog == len(b"NOOP\r\n")
+    assert codes(session.resolve(QUEUED)) == ["250 2.0.0", "250 2.0.0"]
+    assert session.backlog == 0
+
+
+def test_the_clients_time_begins_anew_with_commands_not_with_octets():
+    session = Client().hello().session
+    seen = [session.progress]
+
+    def fed(data):
+        session.feed(data)
+        seen.append(session.progress)
+        return seen[-1] != seen[-2]
+
+    assert fed(b"N")
+    assert not fed(b"O")
+    assert not fed(b"O")
+    assert fed(b"P\r\n")
+    assert fed(ENVELOPE + b"DATA\r\n")
+    assert not fed(b"some")
+    assert not fed(b" content")
+    assert (session.in_content, session.received) == (True, len(b"some content"))
+    assert fed(b"\r\n.\r\n")
+
+
+LONG_SESSION = b"".join(
+    [
+        HELLO,
+        b"NOOP\r\nRSET\r\nVRFY x\r\nHELP\r\nFOO\r\nEXPN a\r\nNOOP " + b"y" * 5000 + b"\r\n",
+        *(
+            b"MAIL FROM:<s%d@example.com> SIZE=30\r\nRCPT TO:<r@example.org>\r\n"
+            b"RCPT TO:bad\r\nDATA\r\n%b\r\n.\r\n" % (i, content)
+            for i, content in enumerate(
+                [b"", b"..\r\n..a", b"\n.\n", b"a\r.\r\r", b"x" * 2000, b"X-MQ-Tag: 1\r\n\r\n\0"]
+            )
+        ),
+        *(
+            b"MAIL FROM:<c%d@example.com>\r\nRCPT TO:<r@example.org>\r\nNOOP\r\n"
+            b"BDAT 4\r\n\r\n.\rBDAT 3\r\n\n\r\nBDAT 0 LAST\r\nBDAT 2\r\nzz" % i
+            for i in range(4)
+        ),
+        b"BDAT 8 LAST\r\nNOOP\r\n\r\nAUTH x\r\nMAIL FROM:<>\r\nRSET\r\nHELO y\r\n",
+        b"MAIL FROM:<a@b>\r\nMAIL FROM:<a@b>\r\nRCPT TO:<>\r\nEHLO z\r\nNOOP\r\nNOOP\r\nQUIT\r\n",
+    ]
+)
+
+
+def spoken(parts, newlines):
+    client = Client(maxsize=3000, smtp_bare_newline=newlines, smtp_maxerrors=1000)
+    client.send(*parts)
+    return client.out, client.messages, client.session.closing
+
+
+@pytest.mark.parametrize("newlines", ["normalize", "keep", "reject"])
+def test_a_long_session_is_the_same_byte_by_byte(newlines):
+    whole = spoken([LONG_SESSION], newlines)
+    assert LONG_SESSION.count(b"\r\n") > 50
+    assert whole[2]
+    assert len(whole[1]) == {"normalize": 10, "keep": 10, "reject": 8}[newlines]
+    assert spoken([bytes([octet]) for octet in LONG_SESSION], newlines) == whole
+
+
+@given(
+    st.lists(st.integers(0, len(LONG_SESSION)), max_size=60),
+    st.sampled_from(["normalize", "keep", "reject"]),
+)
+def test_a_long_session_is_the_same_at_any_split(cuts, newlines):
+    edges = [0, *sorted(cuts), len(LONG_SESSION)]
+    parts = [LONG_SESSION[a:b] for a, b in itertools.pairwise(edges)]
+    assert spoken(parts, newlines) == spoken([LONG_SESSION], newlines)
+
+
+PIECES = [
+    HELLO, ENVELOPE, b"MAIL FROM:<a@b>\r\n", b"RCPT TO:<a@b>\r\n", b"BDAT 3\r\n",
+    b"BDAT 2 LAST\r\n",     b"abc", b"\r\n", b"\n", b"\r", b".", b".\r\n", b"\r\n.\r\n", b"RSET\r\n", b"NOOP\r\n", b"\0",
+    b"x" * 3000, b"EHLO", b"AUTH ", b"STARTTLS\r\n",
+]  # fmt: skip
+
+
+@given(st.data(), st.lists(st.sampled_from(PIECES), max_size=25))
+def test_hostile_input_is_the_same_at_any_split(data, pieces):
+    """Without DATA, whose early-talker check looks at what arrived together."""
+    wire = HELLO + b"".join(pieces)
+    cuts = data.draw(st.lists(st.integers(0, len(wire)), max_size=8))
+    parts = [wire[a:b] for a, b in itertools.pairwise([0, *sorted(cuts), len(wire)])]
+    assert spoken(parts, "normalize") == spoken([wire], "normalize")

@@ -441,12 +441,20 @@ cdef str check_notify(str value):
 
 cdef str parse_orcpt(bytes value, bint smtputf8):
     kind, separator, address = value.partition(b";")
-    if len(value) > 500 or not separator or not kind:
+    if len(value) > 500 or not separator or not kind or not is_utf8(value):
         fail(_SYNTAX)
     for c in kind:
         if c == c"." or c > 127 or not CLASSES[<unsigned char> c] & ATOM:
             fail(_SYNTAX)
     return kind.decode("ascii") + ";" + xtext(address, smtputf8)
+
+
+cdef bint is_utf8(bytes text) except -1:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 cdef int hex_digit(unsigned char c) noexcept:

@@ -158,6 +158,7 @@ def test_mail_agrees_with_the_model(line):
 
 @pytest.mark.parametrize("smtputf8", [False, True])
 @given(line=strategies.rcpt_lines())
+@example(line=b"RCPT TO:<a@b> ORCPT=utf-8;\xe9")
 def test_rcpt_agrees_with_the_model(smtputf8, line):
     expected = commands.rcpt(line, smtputf8)
     if b"\r" in line or b"\0" in line:

@@ -405,8 +405,8 @@ def test_a_long_session_is_the_same_at_any_split(cuts, newlines):
 
 PIECES = [
     HELLO, ENVELOPE, b"MAIL FROM:<a@b>\r\n", b"RCPT TO:<a@b>\r\n", b"BDAT 3\r\n",
-    b"BDAT 2 LAST\r\n",     b"abc", b"\r\n", b"\n", b"\r", b".", b".\r\n", b"\r\n.\r\n", b"RSET\r\n", b"NOOP\r\n", b"\0",
-    b"x" * 3000, b"EHLO", b"AUTH ", b"STARTTLS\r\n",
+    b"BDAT 2 LAST\r\n", b"abc", b"\r\n", b"\n", b"\r", b".", b".\r\n", b"\r\n.\r\n",
+    b"RSET\r\n", b"NOOP\r\n", b"\0", b"x" * 3000, b"EHLO", b"AUTH ", b"STARTTLS\r\n",
 ]  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from fastsmtp.net.listener import Listener, bind, place
 from fastsmtp.payload import Composer
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Sink
-
+from fastsmtp.sinks.embedded import Embedded
+from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +26,7 @@ MakeSink = Callable[[Settings, Gate, Metrics], Sink]
 def default_sink(settings: Settings, gate: Gate, metrics: Metrics) -> Sink:
     """Where the settings send the mail: to RabbitMQ, or to the embedded queue."""
     if not settings.rabbitmq_address:
-        from fastsmtp.sinks.embedded import Embedded
         return Embedded(settings.queue_file, settings.queue_maxsize, gate)
-    from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
-
     return RabbitMQ(settings, gate, metrics)
 
 

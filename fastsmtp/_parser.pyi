@@ -66,7 +66,7 @@ def parse_bdat(argument: bytes) -> tuple[int, bool]:
     """
 
 def parse_mailbox(text: bytes) -> str:
-    """Parse a mailbox alone, with or without "<>", UTF-8 allowed; "" for "" and "<>".
+    """Parse a mailbox alone, with or without "<>", UTF-8 allowed; "" where it is empty.
 
     Raises CommandError.
     """

@@ -128,20 +128,19 @@ cpdef tuple parse_bdat(bytes argument):
 
 
 cpdef str parse_mailbox(bytes text):
-    """A mailbox alone, with or without "<>"; for values that are no command."""
     cdef Cursor cursor
-    cdef bint eight_bit = False
-    if not text or text == b"<>":
+    if text.startswith(b"<") and text.endswith(b">"):
+        text = text[1:len(text) - 1]
+    if not text:
         return ""
     begin(&cursor, text, b"", 0)
-    path = read_path(&cursor, False, &eight_bit)
-    if cursor.at != cursor.end:
+    if not skip_mailbox(&cursor, False) or cursor.at != cursor.end:
         fail(_MAILBOX)
-    return decode_mailbox(path, eight_bit, True)
+    return decode_mailbox(text, True, True)
 
 
 cdef int begin(Cursor *cursor, bytes argument, const char *label, Py_ssize_t length) except -1:
-    """Point behind the label ("FROM:", any case) and the spaces after it (RFC 5321 §3.3)."""
+    """Point behind the label ("FROM:", any case; RFC 5321 §3.3)."""
     cdef Py_ssize_t i
     cursor.at = <const unsigned char *> PyBytes_AS_STRING(argument)
     cursor.end = cursor.at + PyBytes_GET_SIZE(argument)
@@ -151,7 +150,6 @@ cdef int begin(Cursor *cursor, bytes argument, const char *label, Py_ssize_t len
         if upper(cursor.at[i]) != label[i]:
             fail(_SYNTAX)
     cursor.at += length
-    skip_spaces(cursor)
     return 0
 
 
@@ -180,7 +178,9 @@ cdef bytes read_path(Cursor *cursor, bint recipient, bint *eight_bit):
     """
     cdef const unsigned char *start
     cdef Cursor token
-    cdef bint bracketed = looking_at(cursor, c"<")
+    cdef bint bracketed
+    skip_spaces(cursor)
+    bracketed = looking_at(cursor, c"<")
     if cursor.at == cursor.end:
         fail(_SYNTAX)
     if bracketed:

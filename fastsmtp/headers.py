@@ -48,7 +48,7 @@ RESERVED = frozenset(
 )
 """Names that are the server's own; `envelope` is in the table all the same."""
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,40}", re.ASCII)
+_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}", re.ASCII)
 _BOOLEANS = {
     "true": True,
@@ -166,7 +166,7 @@ class Lifted:
         if octets > MAX_LIFTED_OCTETS:
             raise RefusedError(replies.TOO_MANY_HEADERS)
         value = unfold(self._content, start, stop)
-        if name == "envelope" and not self._lift_envelope(value):
+        if name == "envelope" and not self._lift_envelope(decode(value)):
             return False
         self._count += 1
         self._octets += octets
@@ -176,11 +176,11 @@ class Lifted:
             self._set(name, decode(value))
         return True
 
-    def _lift_envelope(self, value: bytes) -> bool:
+    def _lift_envelope(self, value: str) -> bool:
         try:
-            self.envelope = parse_mailbox(value)
+            self.envelope = parse_mailbox(value.encode())
         except CommandError:
-            self._malformed("envelope", decode(value))
+            self._malformed("envelope", value)
             return False
         return True
 

@@ -2,6 +2,7 @@
 
 import random
 import time
+from typing import NamedTuple
 
 from tests.faults.ledger import Ledger, Report
 from tests.faults.load import Load
@@ -16,27 +17,34 @@ BETWEEN = 300
 """Messages acknowledged between two kills."""
 
 
-def kill_broker(broker: Broker, daemon: Daemon, ledger: Ledger, times: int) -> list[float]:
-    """Kill and restart the broker under load; seconds from each return until mail flowed.
+class Kill(NamedTuple):
+    """One kill -9 of the broker."""
+
+    in_flight: int  # messages that waited for their reply then
+    back: float  # seconds from the broker's return until mail flowed
+
+
+def kill_broker(broker: Broker, daemon: Daemon, ledger: Ledger, times: int) -> list[Kill]:
+    """Kill and restart the broker under load.
 
     Every other time it stops first: it takes mail and says nothing, so that what is in flight
     piles up before it dies.
     """
     chance = random.Random(ledger.seed)
-    back: list[float] = []
+    kills: list[Kill] = []
     with Load(daemon.port, ledger) as load:
         for number in range(times):
             load.wait_for(BETWEEN, FLOW_TIMEOUT)
             if number % 2 == 0:
                 broker.pause()
                 time.sleep(chance.uniform(0.1, 0.3))
-                assert ledger.in_flight > 0
+            in_flight = ledger.in_flight
             broker.kill()
             time.sleep(chance.uniform(0, 0.5))
             broker.start()
-            back.append(load.wait_for(1, FLOW_TIMEOUT))
+            kills.append(Kill(in_flight, load.wait_for(1, FLOW_TIMEOUT)))
         load.wait_for(BETWEEN, FLOW_TIMEOUT)
-    return back
+    return kills
 
 
 def kill_daemon(daemon: Daemon, ledger: Ledger, times: int) -> None:

@@ -44,7 +44,7 @@ $(VENV)/python:
 $(VENV)/installed: $(VENV)/python pyproject.toml setup.py
 	@find fastsmtp -name '*.so' -delete
 	$(BIN)/python -m pip install -q --group build
-	$(BIN)/python -m pip install -q --no-build-isolation --editable .
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --no-build-isolation --editable .
 	@rm -f $(VENV)/built-*; touch $@ $(VENV)/built-$(FASTSMTP_BUILD)
 
 # Another kind of build leaves other machine code in the same place, so it compiles everything.
@@ -65,7 +65,7 @@ tools:
 
 run: $(VENV)/built-$(FASTSMTP_BUILD) ## start on 127.0.0.1:2525 with the embedded queue
 	@mkdir -p $(RUN)
-	@echo "$$FIRST_MAIL"
+	@printf '%s\n' "$$FIRST_MAIL"
 	@exec $(BIN)/fastsmtp --smtp-ip 127.0.0.1 --smtp-port 2525 --rabbitmq-address none --queue-file $(RUN)/queue.db
 
 test: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools lint ## install what the tests need, build, lint, run all tests

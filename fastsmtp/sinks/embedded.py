@@ -165,7 +165,7 @@ class Embedded:
         except Exception as error:
             self._fail(error)
             return
-        if room >= min(1 << 20, self._maxsize // 16):
+        if room >= min(1 << 20, self._maxsize // 4):
             self._full = False
             log.info("%s has room again", self)
             self._loop.call_soon_threadsafe(self._refuse, None)

@@ -41,8 +41,8 @@ more copies of it in memory."""
 ROWS_PER_INSERT = 64
 """Each statement lets go of the GIL, and may have to wait 5 ms to get it back from a busy loop."""
 
-PURGE_ROWS = 500
-"""Rows deleted in one transaction, so that a daemon's commits come in between."""
+STEP = 500
+"""Rows deleted, or pages given back, in one transaction: a daemon's commits come in between."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -147,21 +147,23 @@ class Store:
         Raises StoreFullError or StoreError; no body may be larger than `max_body`.
         """
         self._check()
-        with self._explained():
-            try:
-                self._add(rows)
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
-                    raise
-                self.checkpoint()  # the room that is missing may be the WAL's
-                self._add(rows)
+        try:
+            self._add(rows)
+        except StoreFullError:
+            self._shrink(rows)
+            self._add(rows)
 
     def _add(self, rows: Sequence[Outgoing]) -> None:
-        self._limit(rows)
         now = int(time())
-        with self._transaction():
-            for first in range(0, len(rows), ROWS_PER_INSERT):
-                self._insert(rows[first : first + ROWS_PER_INSERT], now)
+        with self._explained():
+            if self._maxsize is not None:
+                limit = self._page_limit(rows)
+                if limit < self._value("PRAGMA page_count"):
+                    raise StoreFullError(f"{self.path}: {_WORDS[sqlite3.SQLITE_FULL]}")
+                self._db.execute(f"PRAGMA max_page_count = {limit}")
+            with self._transaction():
+                for first in range(0, len(rows), ROWS_PER_INSERT):
+                    self._insert(rows[first : first + ROWS_PER_INSERT], now)
 
     def _insert(self, rows: Sequence[Outgoing], now: int) -> None:
         values: list[Any] = []
@@ -182,14 +184,26 @@ class Store:
             with self._db.blobopen("messages", "tail", seq) as blob:
                 blob.write(row.tail)
 
-    def _limit(self, rows: Sequence[Outgoing]) -> None:
-        """Let SQLite fill the file only as far as the WAL, with `rows` in it, leaves room."""
-        if self._maxsize is None:
-            return
+    def _page_limit(self, rows: Sequence[Outgoing]) -> int:
+        """Pages that the file may have, so that the WAL with `rows` in it has room beside it."""
+        assert self._maxsize is not None
         octets = sum([len(row.prefix) + len(row.tail) for row in rows])
         wal = octets + octets // 128 + (len(rows) + 8) * PAGE_SIZE
-        pages = (self._maxsize - self._wal_size() - wal) // PAGE_SIZE
-        self._db.execute(f"PRAGMA max_page_count = {max(1, pages)}")  # never below what is used
+        return (self._maxsize - self._wal_size() - wal) // PAGE_SIZE
+
+    def _shrink(self, rows: Sequence[Outgoing]) -> None:
+        """Make room for `rows` out of the WAL, and out of what was deleted in the file."""
+        self.checkpoint()
+        if self._maxsize is not None:
+            with self._explained():
+                self._vacuum(self._value("PRAGMA page_count") - self._page_limit(rows))
+            self.checkpoint()
+
+    def _vacuum(self, pages: int) -> None:
+        """Give back unused pages, a few hundred in a transaction."""
+        for left in range(min(pages, self._value("PRAGMA freelist_count")), 0, -STEP):
+            # execute() would take one step of it, which is one page.
+            self._db.executescript(f"PRAGMA incremental_vacuum({min(left, STEP)})")
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete these messages in one transaction; how many there were. Raises StoreError."""
@@ -212,13 +226,12 @@ class Store:
                     step = self._db.execute(
                         "DELETE FROM messages WHERE seq IN (SELECT seq FROM messages "
                         "WHERE seq <= ? ORDER BY seq LIMIT ?)",
-                        (last, PURGE_ROWS),
+                        (last, STEP),
                     ).rowcount
                 if not step:
                     break
                 deleted += step
-            for _ in range(0, self._value("PRAGMA freelist_count"), PURGE_ROWS):
-                self._db.execute(f"PRAGMA incremental_vacuum({PURGE_ROWS})").fetchall()
+            self._vacuum(self._value("PRAGMA freelist_count"))
             self.checkpoint()
         return deleted
 

@@ -1,0 +1,49 @@
+"""A process that puts mail into an embedded queue: `python -m tests.support.queue_load`.
+
+Arguments: file, messages to put, messages in flight, octets of a tail. Each answer is one write
+to standard output: "ID stored" or "ID 451"; each row holds "token-ID-". Ends when all are answered.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+
+from fastsmtp.gate import Gate
+from fastsmtp.payload import Outgoing
+from fastsmtp.replies import Reply
+from fastsmtp.sinks.embedded import Embedded
+
+
+async def main(path: str, messages: int, in_flight: int, octets: int) -> None:
+    sink = Embedded(path, 1 << 30, Gate(1 << 30))
+    await sink.start()
+    finished = asyncio.Event()
+    sent = answered = 0
+
+    def put() -> None:
+        nonlocal sent
+        sent += 1
+        id = f"{os.getpid():08}X{sent:08}"
+        sink.put([Outgoing(id, None, "", b"token-%b-" % id.encode(), b"x" * octets)], answer(id))
+
+    def answer(id: str) -> Callable[[Reply | None], None]:
+        def done(reply: Reply | None) -> None:
+            nonlocal answered
+            os.write(1, f"{id} {reply.code if reply else 'stored'}\n".encode())
+            answered += 1
+            if sent < messages:
+                put()
+            elif answered == sent:
+                finished.set()
+
+        return done
+
+    for _ in range(min(in_flight, messages)):
+        put()
+    await finished.wait()
+    await sink.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:])))

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,12 @@ def broker() -> Iterator[rabbitmq.Broker]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def queue(request: pytest.FixtureRequest) -> str:
+    """A queue name of the test's own."""
+    return re.sub(r"\W+", "-", request.node.name)
 
 
 @pytest.fixture

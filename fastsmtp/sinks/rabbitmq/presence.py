@@ -32,6 +32,10 @@ class Presence:
         self._told = False  # the log knows that it is away
         self._closed = False
         self._greeting: asyncio.TimerHandle | None = None
+        self._update()
+
+    def start(self) -> None:
+        """From now on it counts how long the broker is away."""
         self._stay_away()
 
     @property

@@ -27,39 +27,42 @@ class RabbitMQ:
     """The sink (`fastsmtp.sinks.base.Sink`) that is confirmed by a broker."""
 
     def __init__(self, settings: Settings, gate: Gate, metrics: Metrics) -> None:
-        """Raises OSError or ValueError where it can never work; call it inside the event loop."""
+        """Raises OSError or ValueError where it can never work as configured."""
         underlay.check()
         underlay.quiet()
+        self._settings = settings
+        self._metrics = metrics
         self._limit = BodyLimit(settings.rabbitmq_maxsize, gate)
         self._cluster = Cluster(settings, self._limit)
         self._presence = Presence(gate)
-        self._links = [
-            Link(self._cluster, self._presence, metrics, settings.rabbitmq_throttle)
-            for _ in range(settings.rabbitmq_publishers)
-        ]
-        self._bulk = Link(
-            self._cluster, self._presence, metrics, settings.rabbitmq_throttle, bulk=True
-        )
-        self._turn = 0
         self._gzip = settings.rabbitmq_encoding == "gzip"
+        self._links: list[Link] = []
+        self._bulk: Link | None = None  # for large and unproven bodies
+        self._turn = 0  # index of the connection that took the last message
         self._due = 0  # messages without an answer
         self._settled: asyncio.Event | None = None  # set when none is due; made by `close`
-        self._loop = asyncio.get_running_loop()
 
     def __str__(self) -> str:
         return f"RabbitMQ at {self._cluster}"
 
     async def start(self) -> None:
         """Connect; returns once mail may come in, or the first attempt has failed."""
-        links = [*self._links, self._bulk]
-        for link in links:
-            link.start()
+        self._loop = asyncio.get_running_loop()
+        self._presence.start()
+        self._links = [self._link() for _ in range(self._settings.rabbitmq_publishers)]
+        self._bulk = self._link(bulk=True)
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                for link in links:
+                for link in self._all_links():
                     await link.tried.wait()
         except TimeoutError:
             log.debug("still connecting")
+
+    def _link(self, bulk: bool = False) -> Link:
+        window = self._settings.rabbitmq_throttle
+        link = Link(self._cluster, self._presence, self._metrics, window, bulk)
+        link.start()
+        return link
 
     def put(self, message: Sequence[Outgoing], done: Done) -> None:
         """See `Sink.put`."""
@@ -84,8 +87,10 @@ class RabbitMQ:
                 await self._settled.wait()
         finally:
             self._presence.close()
-            for link in [*self._links, self._bulk]:
-                await link.close()
+            await asyncio.gather(*(link.close() for link in self._all_links()))
+
+    def _all_links(self) -> list[Link]:
+        return self._links if self._bulk is None else [*self._links, self._bulk]
 
     def _publish(self, message: Sequence[Outgoing], delivery: Delivery) -> None:
         """Give it to a connection, or refuse it when the loop comes round."""
@@ -105,7 +110,8 @@ class RabbitMQ:
     def _link_for(self, size: int) -> Link | None:
         """Large and unproven bodies share no connection with ordinary mail."""
         if size > min(MIB, self._limit.proven):
-            return self._bulk if self._bulk.publisher.is_open else None
+            bulk = self._bulk
+            return bulk if bulk is not None and bulk.publisher.is_open else None
         for _ in self._links:
             self._turn = (self._turn + 1) % len(self._links)
             if self._links[self._turn].publisher.is_open:

@@ -32,6 +32,8 @@ from aiormq.exceptions import PublishError
 from pamqp.commands import Basic
 from yarl import URL
 
+log = logging.getLogger(__name__)
+
 WORKING = {"aio-pika": (10, 2, 1), "aiormq": (7, 2, 4), "pamqp": (4, 0, 1)}
 """Oldest version that works; a newer patch of the same minor version does too."""
 
@@ -158,13 +160,13 @@ class Connection(aio_pika.Connection):
 
     async def hang_up(self) -> None:
         """Close in order, or after `CLOSE_TIMEOUT` by force; raises nothing."""
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self.close()
-        except Exception:
-            logging.getLogger(__name__).debug("closing the connection", exc_info=True)
-        finally:
-            self.abort()
+        closing = asyncio.ensure_future(self.close())
+        # Not by cancelling: aio-pika's close waits for its own end then, which may never come.
+        await asyncio.wait([closing], timeout=CLOSE_TIMEOUT)
+        self.abort()
+        await asyncio.wait([closing], timeout=CLOSE_TIMEOUT)
+        if not closing.done() or closing.cancelled() or closing.exception() is not None:
+            log.debug("closing %r: %r", self, closing)
 
 
 async def connect(url: str, context: ssl.SSLContext | None) -> Connection:

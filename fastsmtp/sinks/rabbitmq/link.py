@@ -17,7 +17,7 @@ from fastsmtp.sinks.rabbitmq.underlay import Connection, Underlay
 
 log = logging.getLogger(__name__)
 
-FIRST_DELAY, LAST_DELAY = 0.1, 5.0
+FIRST_DELAY, LAST_DELAY = 0.1, 3.0
 """Seconds between rounds over all addresses: doubled each time, less a random half."""
 
 WATCH_INTERVAL = 0.25

@@ -1,0 +1,223 @@
+"""The connection to the broker: lost, stuck, away, back. Real brokers, tortured."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from fastsmtp import replies
+from fastsmtp.sinks.rabbitmq import presence
+from tests.support.rabbitmq import Broker, drain, free_ports
+from tests.support.sink import Opened, eventually, on_uvloop, opened
+
+MIB = 1024 * 1024
+MakeBroker = Callable[..., Broker]
+
+
+@pytest.fixture
+def own_broker(make_broker: MakeBroker) -> Iterator[Broker]:
+    made = make_broker()
+    made.start()
+    return made
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged, debug aside."""
+    return [record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG]
+
+
+@on_uvloop
+async def test_no_answer_while_stopped_and_a_refusal_after_the_timeout(
+    own_broker: Broker, queue: str
+) -> None:
+    async with opened(own_broker.url, queue, rabbitmq_timeout=1) as rabbit:
+        assert await rabbit.put(b"before") is None
+        own_broker.pause()
+        answers = [rabbit.put(b"into silence") for _ in range(5)]
+        large = rabbit.put(bytes(30 * MIB))
+        await asyncio.sleep(0.7)
+        assert not any(answer.done() for answer in [*answers, large])
+        found = await asyncio.wait_for(asyncio.gather(*answers, large), 3)
+        assert set(found) == {replies.NOT_STORED}
+        assert rabbit.gate.refusal is replies.NOT_STORED
+        assert await rabbit.put(b"away") is replies.NOT_STORED
+        own_broker.resume()
+        await eventually(lambda: rabbit.gate.refusal is None, 15)
+        assert await rabbit.put(b"after") is None
+    found = [message.body for message in await drain(own_broker.url, queue)]
+    assert found[0] == b"before"
+    assert found[-1] == b"after"
+    assert b"away" not in found
+
+
+@on_uvloop
+async def test_a_late_confirm_is_not_taken_for_other_mail(own_broker: Broker, queue: str) -> None:
+    async with opened(own_broker.url, queue, rabbitmq_timeout=1) as rabbit:
+        for _ in range(3):
+            own_broker.pause()
+            late = rabbit.put(b"late")
+            assert await asyncio.wait_for(late, 3) is replies.NOT_STORED
+            own_broker.resume()
+            await eventually(lambda: rabbit.gate.refusal is None, 15)
+            found = await asyncio.gather(*[rabbit.put(b"x") for _ in range(50)])
+            assert found == [None] * 50
+    found = [message.body for message in await drain(own_broker.url, queue)]
+    assert found.count(b"x") == 150
+
+
+@on_uvloop
+async def test_down_at_start_up_later(
+    make_broker: MakeBroker, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    broker = make_broker()
+    async with opened(broker.url.replace("guest:guest", "guest:gu%65st"), queue) as rabbit:
+        assert rabbit.gate.refusal is replies.NOT_STORED
+        assert rabbit.gate.greeting is None
+        assert await rabbit.put(b"too early") is replies.NOT_STORED
+        await asyncio.sleep(1)
+        (line,) = lines(caplog)
+        assert f"tried amqp://guest@127.0.0.1:{broker.port}/ " in line
+        assert "rabbitmq-address: none" in line
+        await asyncio.to_thread(broker.start)
+        await eventually(lambda: rabbit.gate.refusal is None, 15)
+        assert await rabbit.put(b"in time") is None
+    assert [line.partition(":")[0] for line in lines(caplog)] == [
+        "RabbitMQ cannot be reached",
+        "RabbitMQ is back",
+    ]
+    assert "guest:" not in caplog.text
+    assert "gu%65st" not in caplog.text
+    assert len(await drain(broker.url, queue)) == 1
+
+
+@on_uvloop
+async def test_the_first_address_dead(broker: Broker, queue: str) -> None:
+    (dead,) = free_ports(1)
+    url = f"amqp://guest:guest@127.0.0.1:{dead}/,{broker.url}"
+    async with opened(url, queue) as rabbit:
+        assert rabbit.gate.refusal is None
+        assert await rabbit.put(b"x") is None
+
+
+@on_uvloop
+async def test_goes_to_the_other_node(
+    broker: Broker, own_broker: Broker, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with opened(f"{own_broker.url},{broker.url}", queue) as rabbit:
+        assert await rabbit.put(b"x") is None
+        own_broker.kill()
+        await eventually(lambda: rabbit.metrics.broker_connects == 4, 5)
+        assert rabbit.gate.refusal is None
+        assert await rabbit.put(b"y") is None
+    assert [message.body for message in await drain(broker.url, queue)] == [b"y"]
+    assert len(lines(caplog)) == 3  # connected, went away, back
+
+
+@on_uvloop
+async def test_wrong_password_is_told_without_it(
+    broker: Broker, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(broker.url.replace("guest:guest", "guest:hunter2"), queue) as rabbit:
+        assert await rabbit.put(b"x") is replies.NOT_STORED
+    assert "ACCESS_REFUSED" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+@on_uvloop
+async def test_greeting_after_a_long_absence(
+    own_broker: Broker, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "LONG_AWAY", 1.0)
+    async with opened(own_broker.url, queue) as rabbit:
+        own_broker.kill()
+        await eventually(lambda: rabbit.gate.refusal is replies.NOT_STORED, 5)
+        assert rabbit.gate.greeting is None
+        await eventually(lambda: rabbit.gate.greeting is replies.UNAVAILABLE, 3)
+        await asyncio.to_thread(own_broker.start)
+        await eventually(lambda: rabbit.gate.refusal is None, 15)
+        assert rabbit.gate.greeting is None
+
+
+@on_uvloop
+async def test_a_connection_that_an_operator_closes_comes_back(
+    own_broker: Broker, queue: str
+) -> None:
+    async with opened(own_broker.url, queue) as rabbit:
+        own_broker.ctl("close_all_connections", "test")
+        await eventually(lambda: rabbit.metrics.broker_connects == 4, 10)
+        assert await rabbit.put(b"x") is None
+        assert await rabbit.put(bytes(2 * MIB)) is None
+
+
+@on_uvloop
+async def test_cancelled_tasks_answer_and_come_back(
+    broker: Broker, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever cancels everything in the loop must not leave mail without an answer."""
+    monkeypatch.setattr("fastsmtp.sinks.rabbitmq.link.LAST_DELAY", 0.1)
+    async with opened(broker.url, queue) as rabbit:
+        answers = [rabbit.put(b"x") for _ in range(100)]
+        await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        found = await asyncio.wait_for(asyncio.gather(*answers), 5)
+        assert set(found) <= {None, replies.NOT_STORED}
+        await eventually(lambda: rabbit.gate.refusal is None, 5)
+        await eventually(lambda: rabbit.metrics.broker_connects >= 4, 5)
+        assert await rabbit.put(b"y") is None
+
+
+class Load:
+    """Keeps messages in flight until it is stopped; knows what was acknowledged."""
+
+    def __init__(self, rabbit: Opened, flight: int) -> None:
+        self.rabbit = rabbit
+        self.flight = flight
+        self.running = True
+        self.acknowledged: set[bytes] = set()
+        self.refused = 0
+        self.put = 0
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for lane in range(self.flight):
+                group.create_task(self.lane(lane))
+
+    async def lane(self, lane: int) -> None:
+        number = 0
+        while self.running:
+            number += 1
+            body = b"%d/%d" % (lane, number)
+            padding = b" " * (300_000 if lane == 0 else 500)
+            self.put += 1
+            answer = await self.rabbit.put(padding, prefix=body)
+            if answer is None:
+                self.acknowledged.add(body)
+            else:
+                assert answer is replies.NOT_STORED
+                self.refused += 1
+                await asyncio.sleep(0.02)
+
+
+@on_uvloop
+async def test_kill_9_under_load_loses_nothing(own_broker: Broker, queue: str) -> None:
+    async with opened(own_broker.url, queue, rabbitmq_publishers=2) as rabbit:
+        load = Load(rabbit, 200)
+        running = asyncio.create_task(load.run())
+        for _ in range(2):
+            before = len(load.acknowledged)
+            await eventually(lambda: len(load.acknowledged) > before + 500, 20)  # noqa: B023
+            own_broker.kill()
+            await eventually(lambda: rabbit.gate.refusal is not None, 10)
+            await asyncio.to_thread(own_broker.start)
+            # Ten seconds are promised.
+            await eventually(lambda: rabbit.gate.refusal is None, 30)
+        load.running = False
+        await asyncio.wait_for(running, 10)
+        assert load.put == len(load.acknowledged) + load.refused
+    found = {message.body.strip() for message in await drain(own_broker.url, queue)}
+    assert load.acknowledged - found == set()
+    assert load.refused > 0

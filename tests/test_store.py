@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import sqlite3
 import stat
+import subprocess
 import threading
 from pathlib import Path
 
@@ -288,3 +289,28 @@ def test_purge_leaves_what_comes_in_meanwhile(path: str) -> None:
     assert deleted[0] - 3000 <= 1 or added - len(kept) == deleted[0] - 3000
     purger.close()
     writer.close()
+
+
+def test_a_disk_that_mail_has_filled_can_still_be_purged(tmp_path: Path) -> None:
+    if os.geteuid():
+        pytest.skip("only root can mount a small disk")
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mount.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mount.stderr.strip()}")
+    try:
+        store = Store(str(tmp_path / "queue.db"), create=True)
+        number = fill(store, bytes(2000))
+        assert number > 500
+        assert store.count() == number
+        assert store.room() < 1 << 20
+        assert store.purge() == number
+        assert store.room() > 6 << 20
+        assert fill(store, bytes(2000)) > number * 0.95
+        store.close()
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)

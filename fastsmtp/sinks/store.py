@@ -28,6 +28,13 @@ PAGE_SIZE = 8192
 BUSY_TIMEOUT = 10
 """Seconds to wait for another process that writes."""
 
+MAX_SIZE = 8 << 40
+"""Octets; more than anybody has, less than SQLite's page numbers can count."""
+
+RESERVE = 16 << 20
+"""Octets of the disk that mail never takes: on a disk filled to the brim, SQLite could not even
+delete."""
+
 MIN_SIZE = 1 << 20
 """Octets; a smaller limit would not hold the empty file, its WAL and a message."""
 
@@ -84,8 +91,8 @@ class Store:
     (StoreError among them) or ValueError where the file or the limit cannot be used.
     """
 
-    def __init__(self, path: str, maxsize: int | None = None, *, create: bool = False) -> None:
-        if maxsize is not None and maxsize < MIN_SIZE:
+    def __init__(self, path: str, maxsize: int = MAX_SIZE, *, create: bool = False) -> None:
+        if maxsize < MIN_SIZE:
             raise ValueError(f"{path}: a limit of {maxsize} bytes; at least {MIN_SIZE} are needed")
         self.path = os.path.abspath(path)
         self._maxsize = maxsize
@@ -107,29 +114,25 @@ class Store:
             self._db.close()
             raise
         longest = self._db.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
-        if maxsize is not None:
-            longest = min(longest, maxsize * 49 // 100)  # once in the WAL, once in the file
-        self.max_body = longest - 128 * 1024
+        # Within `maxsize` it is twice: in the WAL, then in the file.
+        self.max_body = min(longest, maxsize * 49 // 100) - 128 * 1024
         """Octets of the largest body that a row takes: SQLite's limit and `maxsize` set it."""
 
     def _prepare(self) -> None:
         """Look whose file it is before anything in it changes, then make it ours."""
-        if self._value("PRAGMA page_count"):
-            if self._value("PRAGMA application_id") != APPLICATION_ID:
-                raise StoreError(f"{self.path}: this SQLite file is no queue of fastsmtp")
+        with self._transaction("DEFERRED"):  # another process may be making it at this moment
+            empty = not self._value("SELECT count(*) FROM sqlite_master")
+            application = self._value("PRAGMA application_id")
             version = self._value("PRAGMA user_version")
-            if version > SCHEMA_VERSION:
-                raise StoreError(
-                    f"{self.path}: written by a newer fastsmtp (schema {version}, this one knows "
-                    f"{SCHEMA_VERSION}): use that one, or another file"
-                )
-        else:
-            self._db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-            self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # `purge` gives space back
-            with self._transaction():
-                self._db.execute(SCHEMA)
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        if empty and application in (0, APPLICATION_ID):
+            self._make()
+        elif application != APPLICATION_ID:
+            raise StoreError(f"{self.path}: this SQLite file is no queue of fastsmtp")
+        elif version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path}: written by a newer fastsmtp (schema {version}, this one knows "
+                f"{SCHEMA_VERSION}): use that one, or another file"
+            )
         if self._value("PRAGMA journal_mode = WAL") != "wal":
             raise StoreError(
                 f"{self.path}: SQLite's write-ahead log does not work here (a network file "
@@ -138,6 +141,14 @@ class Store:
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute(f"PRAGMA journal_size_limit = {16 << 20}")
         self._value("SELECT max(seq) FROM messages")  # the first look makes the WAL
+
+    def _make(self) -> None:
+        self._db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # `purge` gives space back
+        with self._transaction():
+            self._db.execute(SCHEMA)
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
     # Writing
 
@@ -156,11 +167,10 @@ class Store:
     def _add(self, rows: Sequence[Outgoing]) -> None:
         now = int(time())
         with self._explained():
-            if self._maxsize is not None:
-                limit = self._page_limit(rows)
-                if limit < self._value("PRAGMA page_count"):
-                    raise StoreFullError(f"{self.path}: {_WORDS[sqlite3.SQLITE_FULL]}")
-                self._db.execute(f"PRAGMA max_page_count = {limit}")
+            limit = self._page_limit(rows)
+            if limit < self._value("PRAGMA page_count"):
+                raise StoreFullError(f"{self.path}: {_WORDS[sqlite3.SQLITE_FULL]}")
+            self._db.execute(f"PRAGMA max_page_count = {limit}")
             with self._transaction():
                 for first in range(0, len(rows), ROWS_PER_INSERT):
                     self._insert(rows[first : first + ROWS_PER_INSERT], now)
@@ -186,18 +196,21 @@ class Store:
 
     def _page_limit(self, rows: Sequence[Outgoing]) -> int:
         """Pages that the file may have, so that the WAL with `rows` in it has room beside it."""
-        assert self._maxsize is not None
         octets = sum([len(row.prefix) + len(row.tail) for row in rows])
         wal = octets + octets // 128 + (len(rows) + 8) * PAGE_SIZE
-        return (self._maxsize - self._wal_size() - wal) // PAGE_SIZE
+        disk = os.statvfs(self.path)
+        limit = min(
+            self._maxsize - self._wal_size(),
+            os.stat(self.path).st_size + disk.f_bavail * disk.f_frsize - RESERVE,
+        )
+        return (limit - wal) // PAGE_SIZE
 
     def _shrink(self, rows: Sequence[Outgoing]) -> None:
         """Make room for `rows` out of the WAL, and out of what was deleted in the file."""
         self.checkpoint()
-        if self._maxsize is not None:
-            with self._explained():
-                self._vacuum(self._value("PRAGMA page_count") - self._page_limit(rows))
-            self.checkpoint()
+        with self._explained():
+            self._vacuum(self._value("PRAGMA page_count") - self._page_limit(rows))
+        self.checkpoint()
 
     def _vacuum(self, pages: int) -> None:
         """Give back unused pages, a few hundred in a transaction."""
@@ -283,13 +296,9 @@ class Store:
 
     def room(self) -> int:
         """Octets that fit still, by the limit and by the disk; an estimate. Raises StoreError."""
-        disk = os.statvfs(self.path)
-        free = disk.f_bavail * disk.f_frsize
-        if self._maxsize is None:
-            return free
         with self._explained():
-            pages = self._value("PRAGMA page_count") - self._value("PRAGMA freelist_count")
-        return min(free, self._maxsize - self._wal_size() - int(pages) * PAGE_SIZE)
+            used = self._value("PRAGMA page_count") - self._value("PRAGMA freelist_count")
+        return (self._page_limit(()) - int(used)) * PAGE_SIZE
 
     def close(self) -> None:
         """Let go of the file; whoever is the last to do so brings the WAL into it."""

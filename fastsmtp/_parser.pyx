@@ -121,7 +121,7 @@ cpdef Rcpt parse_rcpt(bytes argument, bint smtputf8):
 
 
 cpdef tuple parse_bdat(bytes argument):
-    words = argument.split()
+    words = [word for word in argument.split(b" ") if word]
     if not 1 <= len(words) <= 2 or len(words) == 2 and words[1].upper() != b"LAST":
         fail(_SYNTAX)
     return decimal(words[0]), len(words) == 2

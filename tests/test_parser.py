@@ -117,7 +117,7 @@ def test_bdat_has_a_size_and_may_be_the_last(text, size, last):
     assert parse_bdat(text) == (size, last)
 
 
-@pytest.mark.parametrize("text", [b"", b"LAST", b"-1", b"+1", b"1 FIRST", b"1 LAST x", b"9" * 21])
+@pytest.mark.parametrize("text", [b"", b"LAST", b"-1", b"+1", b"1 FIRST", b"1\tLAST", b"9" * 21])
 def test_bdat_without_a_size_is_an_error(text):
     with pytest.raises(CommandError):
         parse_bdat(text)

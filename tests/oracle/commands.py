@@ -96,10 +96,11 @@ def split_path(argument: bytes, is_rcpt: bool) -> tuple[bytes, bytes] | None:
 
 
 def _ends_badly(argument: bytes, is_rcpt: bool) -> bool:
-    """No ">" at all, or something stuck to a good path: a mistake of the argument as well."""
+    """Nothing closes the "<", or something is stuck to a good path: bad syntax just as well."""
     ends = [position for position, octet in enumerate(argument) if octet == ord(">")]
     paths = [argument[1:end] for end in ends]
-    return not ends or any(p == b"" or without_route(p, is_rcpt) is not None for p in paths)
+    unclosed = not ends or b'"' in argument or b"[" in argument
+    return unclosed or any(p == b"" or without_route(p, is_rcpt) is not None for p in paths)
 
 
 def without_route(path: bytes, is_rcpt: bool) -> bytes | None:

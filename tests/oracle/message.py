@@ -95,7 +95,7 @@ def published(content: bytes, envelope: Envelope, settings: Settings, peer: Peer
         elif is_reserved(key.removeprefix("x-mq-")):
             result.reserved += 1
             kept.append(raw)
-        elif key == "x-mq-envelope" and sender_of(text_of(value)) is None:
+        elif key == "x-mq-envelope" and sender_of(value) is None:
             result.malformed += 1
             kept.append(raw)
         else:
@@ -169,11 +169,11 @@ def is_reserved(name: str) -> bool:
     return name == "" or (name in RESERVED and name != "envelope")
 
 
-def sender_of(value: str) -> str | None:
+def sender_of(value: bytes) -> str | None:
     """The mailbox that x-mq-envelope names, "" for the null path; None where it is not valid."""
-    if value.startswith("<") and value.endswith(">"):
+    if value.startswith(b"<") and value.endswith(b">"):
         value = value[1:-1]
-    return value if value == "" or is_mailbox(value.encode()) else None
+    return utf8(value) if value == b"" or is_mailbox(value) else None
 
 
 INTEGERS = {"maxattempts", "priority", "smarthost-port"}
@@ -201,7 +201,7 @@ def lift(headers: list[tuple[str, str]], result: Published) -> dict[str, Any]:
             result.malformed += 1
             typed = value
         if name == "envelope":
-            properties["envelope"] = sender_of(value)
+            properties["envelope"] = sender_of(value.encode())
         elif name in ("ip", "tag"):
             properties.setdefault(name + "s", []).append(value)
         elif name in QUEUES:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Self
 
 KEEP: int
 """A lone CR or LF stays as it is."""
@@ -10,7 +11,7 @@ REJECT: int
 class Content:
     """One message's content while it arrives."""
 
-    def __init__(self, newlines: int, limit: int) -> None:
+    def __new__(cls, newlines: int, limit: int) -> Self:
         """`newlines` is KEEP, NORMALIZE or REJECT, `limit` the most octets that are kept."""
     @property
     def pieces(self) -> list[bytes]:
@@ -39,9 +40,9 @@ class Content:
 class HeaderScan:
     """A walk over the header block of a message, in steps, that counts and cuts fields."""
 
-    def __init__(
-        self, content: bytes | bytearray, lift: Callable[[str, int, int, int], bool] | None
-    ) -> None:
+    def __new__(
+        cls, content: bytes | bytearray, lift: Callable[[str, int, int, int], bool] | None
+    ) -> Self:
         """`content` holds the whole header block; lines end at CRLF.
 
         `lift(name, start, stop, octets)` is called for each field X-MQ-name (name in lower case,

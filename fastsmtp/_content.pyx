@@ -59,7 +59,7 @@ cdef class Content:
         return 0
 
     cdef int keep_until(self, Py_ssize_t stop, Py_ssize_t next_kept) except -1:
-        """The octets up to `stop` are content as they are; what follows is kept from `next_kept`."""
+        """The octets up to `stop` are content as they are; more is kept from `next_kept`."""
         self.size += stop - self.kept
         self.copy(self.octets + self.kept, stop - self.kept)
         self.kept = next_kept
@@ -318,6 +318,6 @@ cdef class HeaderScan:
 
 
 def unfold(object content, Py_ssize_t start, Py_ssize_t stop):
-    """A field's value: each line end with the white space behind it is one space (RFC 5322 §2.2.3)."""
+    """A field's value: a line end with the white space behind it is one space (RFC 5322 §2.2.3)."""
     lines = bytes(memoryview(content)[start:stop]).split(b"\r\n")
     return b" ".join([lines[0], *(line.lstrip(b" \t") for line in lines[1:])]).strip(b" \t\r\n")

@@ -4,7 +4,7 @@ Takes the bytes of one command line without its line end; gives values, or raise
 that says what kind of mistake it found. Never looks at a session and never makes a reply.
 """
 
-from libc.string cimport memchr, memcmp
+from libc.string cimport memchr
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8

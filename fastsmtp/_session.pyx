@@ -22,24 +22,26 @@ from fastsmtp._parser cimport (
     split_command,
 )
 
-from fastsmtp import replies
-from fastsmtp._content import KEEP, NORMALIZE, REJECT
+from fastsmtp import _content, replies
 from fastsmtp._parser import CommandError
 from fastsmtp.envelope import Envelope, Recipient
-from fastsmtp.replies import Reply
 
-NEWLINES = {"keep": KEEP, "normalize": NORMALIZE, "reject": REJECT}
+_NEWLINES = {
+    "keep": _content.KEEP,
+    "normalize": _content.NORMALIZE,
+    "reject": _content.REJECT,
+}
 
-MAIL_PROBLEMS = {
+_MAIL_PROBLEMS = {
     "syntax": replies.BAD_ARGUMENT,
     "mailbox": replies.BAD_SENDER,
     "utf8": replies.NEEDS_SMTPUTF8,
     "parameter": replies.UNKNOWN_PARAMETER,
 }
-RCPT_PROBLEMS = {**MAIL_PROBLEMS, "mailbox": replies.BAD_RECIPIENT}
+_RCPT_PROBLEMS = {**_MAIL_PROBLEMS, "mailbox": replies.BAD_RECIPIENT}
 
 # Who speaks first like this is a browser, or a form that a browser was made to send.
-HTTP_VERBS = frozenset(
+_HTTP_VERBS = frozenset(
     b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PRI".split()
 )
 
@@ -80,7 +82,7 @@ cdef class Rules:
 
     def __init__(self, settings):
         self.hostname = settings.smtp_hostname
-        self.newlines = NEWLINES[settings.smtp_bare_newline]
+        self.newlines = _NEWLINES[settings.smtp_bare_newline]
         self.strict_lines = settings.smtp_bare_newline == "reject"
         self.eight_bit = settings.json_binary != "reject"
         self.maxrecipients = settings.smtp_maxrecipients
@@ -168,7 +170,7 @@ cdef class Session:
             self.backlog += PyBytes_GET_SIZE(data)
             return b""
         self.run(data)
-        return self.replies()
+        return self.take_replies()
 
     def resolve(self, reply):
         if self.phase != WAITING:
@@ -182,7 +184,7 @@ cdef class Session:
             self.kept = []
             self.backlog = 0
             self.run(data)
-        return self.replies()
+        return self.take_replies()
 
     def stop(self):
         self.stopping = True
@@ -193,11 +195,11 @@ cdef class Session:
             return b""
         self.out.append(reply.wire)
         self.phase = CLOSED
-        return self.replies()
+        return self.take_replies()
 
     # The input
 
-    cdef bytes replies(self):
+    cdef bytes take_replies(self):
         if not self.out:
             return b""
         joined = self.out[0] if len(self.out) == 1 else b"".join(self.out)
@@ -319,7 +321,7 @@ cdef class Session:
         return 0
 
     cdef int unknown(self, bytes verb) except -1:
-        if not self.spoken and (verb in HTTP_VERBS or b":" in verb[1:]):
+        if not self.spoken and (verb in _HTTP_VERBS or b":" in verb[1:]):
             self.say_and_close(replies.PROTOCOL_ERROR)
         else:
             self.say(replies.UNKNOWN_COMMAND)
@@ -390,7 +392,7 @@ cdef class Session:
             reply = replies.TOO_LARGE
         elif size * len(self.envelope.recipients) > self.rules.maxfanout:
             reply = replies.TOO_LARGE
-        elif self.content.has_bare and self.rules.newlines == REJECT:
+        elif self.content.has_bare and self.rules.newlines == _content.REJECT:
             reply = replies.BARE_NEWLINE
         if reply is None:
             self.phase = WAITING
@@ -497,7 +499,7 @@ cdef int do_mail(Session session, bytes argument) except -1:
     try:
         mail = parse_mail(argument)
     except CommandError as error:
-        return session.say(MAIL_PROBLEMS[error.problem])
+        return session.say(_MAIL_PROBLEMS[error.problem])
     if (mail.smtputf8 or mail.eight_bit) and not session.rules.eight_bit:
         return session.say(replies.UNKNOWN_PARAMETER)
     if session.gate.refusal is not None:
@@ -525,7 +527,7 @@ cdef int do_rcpt(Session session, bytes argument) except -1:
     try:
         rcpt = parse_rcpt(argument, session.envelope.smtputf8)
     except CommandError as error:
-        return session.say(RCPT_PROBLEMS[error.problem])
+        return session.say(_RCPT_PROBLEMS[error.problem])
     recipients.append(Recipient(rcpt.mailbox, rcpt.notify, rcpt.orcpt))
     session.state = RECIPIENTS
     return session.say(replies.RECIPIENT_OK)

@@ -29,6 +29,13 @@ def broker() -> Iterator[rabbitmq.Broker]:
 
 
 @pytest.fixture
+def paused(broker: rabbitmq.Broker) -> Iterator[rabbitmq.Broker]:
+    """The shared broker for a test that stops it (`pause`); it goes on afterwards."""
+    yield broker
+    broker.resume()
+
+
+@pytest.fixture
 def queue(request: pytest.FixtureRequest) -> str:
     """A queue name of the test's own."""
     return re.sub(r"\W+", "-", request.node.name)

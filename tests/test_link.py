@@ -29,11 +29,11 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @on_uvloop
 async def test_no_answer_while_stopped_and_a_refusal_after_the_timeout(
-    own_broker: Broker, queue: str
+    paused: Broker, queue: str
 ) -> None:
-    async with opened(own_broker.url, queue, rabbitmq_timeout=1) as rabbit:
+    async with opened(paused.url, queue, rabbitmq_timeout=1) as rabbit:
         assert await rabbit.put(b"before") is None
-        own_broker.pause()
+        paused.pause()
         answers = [rabbit.put(b"into silence") for _ in range(5)]
         large = rabbit.put(bytes(30 * MIB))
         await asyncio.sleep(0.7)
@@ -42,27 +42,27 @@ async def test_no_answer_while_stopped_and_a_refusal_after_the_timeout(
         assert set(found) == {replies.NOT_STORED}
         assert rabbit.gate.refusal is replies.NOT_STORED
         assert await rabbit.put(b"away") is replies.NOT_STORED
-        own_broker.resume()
+        paused.resume()
         await eventually(lambda: rabbit.gate.refusal is None, 15)
         assert await rabbit.put(b"after") is None
-    found = [message.body for message in await drain(own_broker.url, queue)]
+    found = [message.body for message in await drain(paused.url, queue)]
     assert found[0] == b"before"
     assert found[-1] == b"after"
     assert b"away" not in found
 
 
 @on_uvloop
-async def test_a_late_confirm_is_not_taken_for_other_mail(own_broker: Broker, queue: str) -> None:
-    async with opened(own_broker.url, queue, rabbitmq_timeout=1) as rabbit:
+async def test_a_late_confirm_is_not_taken_for_other_mail(paused: Broker, queue: str) -> None:
+    async with opened(paused.url, queue, rabbitmq_timeout=1) as rabbit:
         for _ in range(3):
-            own_broker.pause()
+            paused.pause()
             late = rabbit.put(b"late")
             assert await asyncio.wait_for(late, 3) is replies.NOT_STORED
-            own_broker.resume()
+            paused.resume()
             await eventually(lambda: rabbit.gate.refusal is None, 15)
             found = await asyncio.gather(*[rabbit.put(b"x") for _ in range(50)])
             assert found == [None] * 50
-    found = [message.body for message in await drain(own_broker.url, queue)]
+    found = [message.body for message in await drain(paused.url, queue)]
     assert found.count(b"x") == 150
 
 
@@ -142,11 +142,9 @@ async def test_greeting_after_a_long_absence(
 
 
 @on_uvloop
-async def test_a_connection_that_an_operator_closes_comes_back(
-    own_broker: Broker, queue: str
-) -> None:
-    async with opened(own_broker.url, queue) as rabbit:
-        own_broker.ctl("close_all_connections", "test")
+async def test_a_connection_that_an_operator_closes_comes_back(broker: Broker, queue: str) -> None:
+    async with opened(broker.url, queue) as rabbit:
+        broker.ctl("close_all_connections", "test")
         await eventually(lambda: rabbit.metrics.broker_connects == 4, 10)
         assert await rabbit.put(b"x") is None
         assert await rabbit.put(bytes(2 * MIB)) is None

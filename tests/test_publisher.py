@@ -278,35 +278,32 @@ async def test_close_waits_for_answers_and_refuses_what_comes_later(
 
 
 @on_uvloop
-async def test_a_close_that_is_cancelled_answers_everything(make_broker, queue: str) -> None:
-    broker = make_broker()
-    broker.start()
-    async with opened(broker.url, queue, rabbitmq_throttle=5) as rabbit:
-        broker.pause()
+async def test_a_close_that_is_cancelled_answers_everything(paused: Broker, queue: str) -> None:
+    async with opened(paused.url, queue, rabbitmq_throttle=5) as rabbit:
+        paused.pause()
         answers = [rabbit.put(b"x") for _ in range(20)]
         answers.append(rabbit.put(bytes(10 * MIB)))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await rabbit.sink.close()
         assert {answer.result() for answer in answers} == {replies.NOT_STORED}
-        broker.kill()
 
 
 @on_uvloop
-async def test_memory_alarm_refuses_and_clears(make_broker, queue: str) -> None:
-    broker = make_broker()
-    broker.start()
+async def test_memory_alarm_refuses_and_clears(broker: Broker, queue: str) -> None:
     async with opened(broker.url, queue, rabbitmq_timeout=1) as rabbit:
         assert await rabbit.put(b"before") is None
-        broker.ctl("set_vm_memory_high_watermark", "0.00001")
-        # The broker tells it only to who publishes.
-        assert await asyncio.wait_for(rabbit.put(b"sent into it"), 6) is replies.NO_SPACE
-        assert rabbit.gate.refusal is replies.NO_SPACE
-        assert await rabbit.put(b"later") is replies.NO_SPACE
-        assert rabbit.gate.greeting is None
-        await asyncio.sleep(1.5)
-        assert rabbit.gate.refusal is replies.NO_SPACE
-        broker.ctl("set_vm_memory_high_watermark", "0.8")
+        try:
+            broker.ctl("set_vm_memory_high_watermark", "0.00001")
+            # The broker tells it only to who publishes.
+            assert await asyncio.wait_for(rabbit.put(b"sent into it"), 6) is replies.NO_SPACE
+            assert rabbit.gate.refusal is replies.NO_SPACE
+            assert await rabbit.put(b"later") is replies.NO_SPACE
+            assert rabbit.gate.greeting is None
+            await asyncio.sleep(1.5)
+            assert rabbit.gate.refusal is replies.NO_SPACE
+        finally:
+            broker.ctl("set_vm_memory_high_watermark", "0.8")
         await eventually(lambda: rabbit.gate.refusal is None, 10)
         assert await rabbit.put(b"after") is None
         assert rabbit.metrics.broker_connects == 2

@@ -130,6 +130,7 @@ class Broker:
         """SIGSTOP: the node keeps its connections and says nothing."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
 
     def resume(self) -> None:
         """SIGCONT."""

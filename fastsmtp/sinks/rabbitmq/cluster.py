@@ -52,7 +52,7 @@ class Cluster:
 
     async def open(self, address: str) -> tuple[Connection, Underlay]:
         """A connection and its confirming channel; raises in many ways, TimeoutError among them."""
-        async with asyncio.timeout(min(OPEN_TIMEOUT, self.timeout)):
+        async with asyncio.timeout(OPEN_TIMEOUT):
             connection = await underlays.connect(address, self._context)
             try:
                 await self._topology.declare(connection)

@@ -32,7 +32,8 @@ class BodyLimit:
         self._configured = configured  # octets, rabbitmq-maxsize
         self._lowest: int | None = None  # octets, the smallest maximum that a 406 named
         self._gate = gate
-        self.maximum = SINCE_4 if configured is None else configured  # octets
+        # Until the version is known, nothing is refused for good that it may take.
+        self.maximum = BEFORE_4 if configured is None else configured  # octets
         self.proven = HARMLESS  # octets; largest size that the broker has confirmed
         gate.limit_body(self.maximum)
 

@@ -109,20 +109,21 @@ class Link:
 
     async def _serve(self, connection: Connection, underlay: Underlay, address: str) -> None:
         """Publish until the channel ends; everything on it is answered then."""
-        publisher, progress = self.publisher, self.publisher.progress
+        loop, publisher = asyncio.get_running_loop(), self.publisher
+        began = loop.time()
         reason: BaseException | None = None
         self._connection = connection
         self._metrics.broker_connects += 1
-        publisher.attach(underlay)
-        self._presence.came(self, public(address), self._bulk)
-        self.tried.set()
         try:
+            publisher.attach(underlay)
+            self._presence.came(self, public(address), self._bulk)
+            self.tried.set()
             reason = await self._watch(connection, underlay)
         finally:
             self._connection = None
             goes_on = publisher.detach(reason)
             self._presence.went(self, f"{public(address)}: {_words(reason)}")
-        if goes_on or publisher.progress != progress:
+        if goes_on or loop.time() - began > LAST_DELAY:
             self._delay = FIRST_DELAY
         else:
             await self._back_off()
@@ -131,7 +132,7 @@ class Link:
         """Why the channel ended, or must end."""
         publisher = self.publisher
         timeout = self._cluster.timeout
-        interval = min(WATCH_INTERVAL, timeout / 10)
+        interval = max(0.01, min(WATCH_INTERVAL, timeout / 10))
         progress = publisher.progress
         silent = 0.0  # seconds without progress while some is due
         while True:

@@ -1,0 +1,116 @@
+"""Exchange, queue and binding in a real broker."""
+
+import json
+import logging
+from typing import Any
+
+import aio_pika
+import pytest
+
+from fastsmtp import replies
+from fastsmtp.settings import Settings
+from fastsmtp.sinks.rabbitmq.topology import Topology
+from tests.support.rabbitmq import Broker, declare, drain
+from tests.support.sink import eventually, on_uvloop, opened
+
+
+def queues(broker: Broker) -> dict[str, dict[str, Any]]:
+    """Name → what the broker knows of the queue."""
+    listed = json.loads(
+        broker.ctl("list_queues", "name", "durable", "arguments", "--formatter", "json")
+    )
+    return {found["name"]: found for found in listed}
+
+
+@on_uvloop
+async def test_a_durable_queue_is_declared(broker: Broker, queue: str) -> None:
+    async with opened(broker.url, queue):
+        found = queues(broker)[queue]
+    assert found["durable"] is True
+    assert found["arguments"] == []
+
+
+@on_uvloop
+async def test_inbox_is_outbox_where_it_is_not_set(broker: Broker, queue: str) -> None:
+    async with opened(broker.url, "", rabbitmq_outbox=queue) as rabbit:
+        assert await rabbit.put(b"x") is None
+    assert len(await drain(broker.url, queue)) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("", {"x-queue-mode": "lazy", "x-max-priority": 5}),
+        ("classic", {"x-queue-type": "classic", "x-queue-mode": "lazy", "x-max-priority": 5}),
+        ("quorum", {"x-queue-type": "quorum"}),
+    ],
+)
+def test_arguments(kind: str, arguments: dict[str, object]) -> None:
+    settings = Settings(rabbitmq_queue_type=kind, rabbitmq_lazy=True, rabbitmq_maxpriority=5)
+    assert Topology(settings).arguments() == arguments
+
+
+@on_uvloop
+async def test_priority_decides_the_order(broker: Broker, queue: str) -> None:
+    async with opened(broker.url, queue, rabbitmq_maxpriority=5) as rabbit:
+        for priority in (1, 5, 3):
+            assert await rabbit.put(b"%d" % priority, priority=priority) is None
+    assert [message.body for message in await drain(broker.url, queue)] == [b"5", b"3", b"1"]
+
+
+@on_uvloop
+async def test_a_queue_with_other_arguments_is_used_as_it_is(
+    broker: Broker, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await declare(broker.url, queue, durable=False, x_max_length=1000)
+    async with opened(broker.url, queue, rabbitmq_publishers=3) as rabbit:
+        assert await rabbit.put(b"x") is None
+        assert rabbit.metrics.broker_connects == 4
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert queue in warning
+    assert "used as it is" in warning
+    assert "inequivalent arg" in warning
+    assert len(await drain(broker.url, queue)) == 1
+
+
+@on_uvloop
+async def test_an_exchange_of_ones_own(broker: Broker, queue: str) -> None:
+    exchange = f"x-{queue}"
+    async with opened(broker.url, queue, rabbitmq_exchange=exchange) as rabbit:
+        assert await rabbit.put(b"x") is None
+        async with await aio_pika.connect(broker.url) as connection:
+            channel = await connection.channel()
+            # Without a binding nobody has it.
+            await (await channel.get_queue(queue)).unbind(exchange, queue)
+            assert await rabbit.put(b"lost") is replies.UNROUTABLE
+            # Gone under way: the next connection declares it again.
+            await channel.exchange_delete(exchange)
+        assert await rabbit.put(b"lost") is replies.NOT_STORED
+        await eventually(lambda: rabbit.gate.refusal is None, 5)
+        assert await rabbit.put(b"y") is None
+    assert [message.body for message in await drain(broker.url, queue)] == [b"x", b"y"]
+
+
+@on_uvloop
+async def test_nothing_is_declared_where_it_is_not_to_be(broker: Broker, queue: str) -> None:
+    async with opened(broker.url, queue, rabbitmq_declare=False) as rabbit:
+        assert await rabbit.put(b"x") is replies.UNROUTABLE
+    assert queue not in queues(broker)
+
+
+@on_uvloop
+async def test_a_missing_exchange_is_told(
+    broker: Broker, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"rabbitmq_declare": False, "rabbitmq_exchange": f"x-{queue}"}
+    async with opened(broker.url, queue, **settings) as rabbit:
+        assert rabbit.gate.refusal is replies.NOT_STORED
+        assert await rabbit.put(b"x") is replies.NOT_STORED
+    assert f"no exchange 'x-{queue}'" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["ü", "a[b]"])
+def test_a_name_that_amqp_does_not_allow_is_an_error_at_the_start(name: str) -> None:
+    for setting in ("rabbitmq_inbox", "rabbitmq_exchange"):
+        with pytest.raises(ValueError, match="rabbitmq-exchange or rabbitmq-inbox"):
+            Topology(Settings(**{setting: name}))

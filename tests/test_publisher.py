@@ -8,6 +8,7 @@ import time
 import pytest
 
 from fastsmtp import replies
+from fastsmtp.payload import Outgoing
 from tests.support.rabbitmq import Broker, declare, drain
 from tests.support.sink import eventually, on_uvloop, opened
 
@@ -220,6 +221,22 @@ async def test_too_high_a_maxsize_harms_no_other_mail(broker: Broker, queue: str
 
 
 @on_uvloop
+async def test_an_unproven_size_travels_alone(broker: Broker, queue: str) -> None:
+    """Proven sizes are in flight on the same connection when one comes that is too large."""
+    broker.ctl("eval", f"application:set_env(rabbit, max_message_size, {2 * MIB}).")
+    try:
+        async with opened(broker.url, queue, rabbitmq_maxsize=64 * MIB) as rabbit:
+            assert await rabbit.put(bytes(2 * MIB)) is None
+            proven = [rabbit.put(bytes(2 * MIB)) for _ in range(10)]
+            large = rabbit.put(bytes(2 * MIB + 1))
+            proven += [rabbit.put(bytes(2 * MIB)) for _ in range(10)]
+            assert await asyncio.gather(*proven) == [None] * 20
+            assert await large is replies.TOO_LARGE
+    finally:
+        broker.ctl("eval", f"application:set_env(rabbit, max_message_size, {128 * MIB}).")
+
+
+@on_uvloop
 async def test_a_small_maximum_harms_no_other_mail(broker: Broker, queue: str) -> None:
     broker.ctl("eval", "application:set_env(rabbit, max_message_size, 100000).")
     try:
@@ -308,3 +325,17 @@ async def test_memory_alarm_refuses_and_clears(broker: Broker, queue: str) -> No
         assert await rabbit.put(b"after") is None
         assert rabbit.metrics.broker_connects == 2
     assert {b"before", b"after"} <= set(bodies(await drain(broker.url, queue)))
+
+
+@on_uvloop
+async def test_a_failure_of_ours_is_answered_logged_and_survived(
+    broker: Broker, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(broker.url, queue) as rabbit:
+        impossible = Outgoing("x" * 300, None, "", b"", b"x")
+        answers = [rabbit.put(b"x"), rabbit.send(impossible), rabbit.put(b"y")]
+        found = await asyncio.wait_for(asyncio.gather(*answers), 5)
+        assert found[1] is replies.NOT_STORED
+        assert "error while publishing" in caplog.text
+        await eventually(lambda: rabbit.gate.refusal is None, 5)
+        assert await rabbit.put(b"z") is None

@@ -1,1 +1,7 @@
-"""The sink that publishes to RabbitMQ and waits for its confirms."""
+"""Accepted mail goes to RabbitMQ; `sink.RabbitMQ` is the door.
+
+sink.py picks a connection · delivery.py one answer a message · link.py keeps a connection up ·
+presence.py is the broker there · cluster.py how it is reached · topology.py what is declared ·
+limit.py how large · publisher.py window, batches, confirms · compression.py gzip ·
+_amqp.pyx frames · underlay.py aiormq's insides.
+"""

@@ -59,6 +59,7 @@ class Cluster:
                 underlay = await Underlay.open(connection)
             except BaseException:
                 connection.abort()
+                await connection.hang_up()
                 raise
         self.limit.connected(connection.server_version)
         return connection, underlay

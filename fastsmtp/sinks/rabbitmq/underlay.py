@@ -178,6 +178,7 @@ async def connect(url: str, context: ssl.SSLContext | None) -> Connection:
         await connection.connect()
     except BaseException:
         connection.abort()
+        await connection.hang_up()
         raise
     return connection
 

@@ -5,6 +5,9 @@ from fastsmtp.peer import Peer
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
 
+NEWLINES: dict[str, int]
+"""Each value of smtp-bare-newline as `_content.Content` knows it."""
+
 class Rules:
     """What the settings say to every session of a worker."""
 

@@ -26,7 +26,7 @@ from fastsmtp import _content, replies
 from fastsmtp._parser import CommandError
 from fastsmtp.envelope import Envelope, Recipient
 
-_NEWLINES = {
+NEWLINES = {
     "keep": _content.KEEP,
     "normalize": _content.NORMALIZE,
     "reject": _content.REJECT,
@@ -82,7 +82,7 @@ cdef class Rules:
 
     def __init__(self, settings):
         self.hostname = settings.smtp_hostname
-        self.newlines = _NEWLINES[settings.smtp_bare_newline]
+        self.newlines = NEWLINES[settings.smtp_bare_newline]
         self.strict_lines = settings.smtp_bare_newline == "reject"
         self.eight_bit = settings.json_binary != "reject"
         self.maxrecipients = settings.smtp_maxrecipients

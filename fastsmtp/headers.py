@@ -83,34 +83,40 @@ def upper(value: str) -> Value:
 
 
 def integer(value: str) -> int:
-    """A signed 64-bit integer in decimal digits; raises ValueError."""
+    """A signed 64-bit integer in decimal digits."""
     if not _INTEGER.fullmatch(value) or not -(2**63) <= int(value) < 2**63:
-        raise ValueError(value)
+        raise ValueError("an integer of 64 bits")
     return int(value)
 
 
 def integers(value: str) -> Value:
-    """Integers with commas between; raises ValueError."""
-    return [integer(word.strip(" \t")) for word in value.split(",")]
+    """Integers with commas between."""
+    try:
+        return [integer(word.strip(" \t")) for word in value.split(",")]
+    except ValueError:
+        raise ValueError("integers of 64 bits, commas between") from None
 
 
 def boolean(value: str) -> Value:
-    """One of `true false yes no on off 1 0` in any case; raises ValueError."""
+    """One of `true false yes no on off 1 0` in any case."""
     try:
         return _BOOLEANS[value.lower()]
     except KeyError:
-        raise ValueError(value) from None
+        raise ValueError("true, false, yes, no, on, off, 1 or 0") from None
 
 
 def date(value: str) -> Value:
-    """`YYYY-MM-DD HH:MM:SS`, a date that exists; raises ValueError."""
-    if not _DATE.fullmatch(value):
-        raise ValueError(value)
-    datetime.strptime(value, "%Y-%m-%d %H:%M:%S")
+    """`YYYY-MM-DD HH:MM:SS`, a date that exists."""
+    try:
+        if not _DATE.fullmatch(value):
+            raise ValueError
+        datetime.strptime(value, "%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        raise ValueError("YYYY-MM-DD HH:MM:SS, a date that exists") from None
     return value
 
 
-# name: (object the property is in, or ""; property; parser)
+# name: (object the property is in, or ""; property; parser, whose ValueError is what was expected)
 SCALARS: dict[str, tuple[str, str, Callable[[str], Value]]] = {
     "pool": ("", "pool", text),
     "delayed": ("", "delayed", date),
@@ -161,7 +167,7 @@ class Lifted:
         `octets` is the size of the whole header. Raises RefusedError where it is one too many.
         """
         if name in RESERVED and name != "envelope":
-            self._metrics.headers_reserved += 1
+            self.reserved(name)
             return False
         if octets > MAX_LIFTED_OCTETS:
             raise RefusedError(replies.TOO_MANY_HEADERS)
@@ -176,11 +182,30 @@ class Lifted:
             self._set(name, decode(value))
         return True
 
+    def reserved(self, name: str) -> None:
+        """A name is the server's; the header stays in the MIME."""
+        self._metrics.headers_reserved += 1
+
+    def malformed(self, name: str, value: str, expected: str) -> None:
+        """A value is not of its header's type; `expected` says what is."""
+        self._metrics.headers_malformed += 1
+        log.warning("header X-MQ-%s does not parse: %s", printable(name), printable(value))
+
+    def own(self, name: str, value: str) -> None:
+        """A header of the sender's own: a string, or a list of them where it is repeated."""
+        before = self.properties.get(name)
+        if before is None:
+            self.properties[name] = value
+        elif isinstance(before, list):
+            before.append(value)
+        else:
+            self.properties[name] = [before, value]
+
     def _lift_envelope(self, value: str) -> bool:
         try:
             self.envelope = parse_mailbox(value.encode())
         except CommandError:
-            self._malformed("envelope", value)
+            self.malformed("envelope", value, "a mailbox, or nothing")
             return False
         return True
 
@@ -192,15 +217,11 @@ class Lifted:
             parent = self._group(group)
             try:
                 parent[key] = parse(value)
-            except ValueError:
-                self._malformed(name, value)
+            except ValueError as expected:
+                self.malformed(name, value, str(expected))
                 parent[key] = value
         else:
-            self._set_other(name, value)
-
-    def _malformed(self, name: str, value: str) -> None:
-        self._metrics.headers_malformed += 1
-        log.warning("header X-MQ-%s does not parse: %s", printable(name), printable(value))
+            self.own(name, value)
 
     def _group(self, name: str) -> dict[str, Any]:
         if not name:
@@ -209,16 +230,6 @@ class Lifted:
             return self.dsn
         group: dict[str, Any] = self.properties.setdefault(name, {})
         return group
-
-    def _set_other(self, name: str, value: str) -> None:
-        """A header of the sender's own: a string, or a list of them where it is repeated."""
-        before = self.properties.get(name)
-        if before is None:
-            self.properties[name] = value
-        elif isinstance(before, list):
-            before.append(value)
-        else:
-            self.properties[name] = [before, value]
 
 
 def decode(value: bytes) -> str:

@@ -7,7 +7,7 @@ Does no I/O, and works in steps, so that a large message does not keep the other
 
 import codecs
 from base64 import b64encode
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
@@ -73,10 +73,18 @@ class Outgoing:
 class Composer:
     """Makes the published messages of one worker."""
 
-    def __init__(self, settings: Settings, gate: Gate, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        gate: Gate,
+        metrics: Metrics,
+        lifted: Callable[[bytes | bytearray, Metrics], Lifted] = Lifted,
+    ) -> None:
+        """`lifted` is what each message's headers are lifted into."""
         self._settings = settings
         self._gate = gate
         self._metrics = metrics
+        self._lifted = lifted
         self._ids = Ids()
         self._lift = settings.smtp_extract == "true"
 
@@ -87,7 +95,7 @@ class Composer:
         """
         now = datetime.now(UTC)
         content = yield from _with_whole_header(pieces)
-        lifted = Lifted(content, self._metrics)
+        lifted = self._lifted(content, self._metrics)
         scan = HeaderScan(content, lifted.lift if self._lift else None)
         while not scan.run(SLICE):
             yield

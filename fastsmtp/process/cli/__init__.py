@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from fastsmtp import __version__
-from fastsmtp.process.cli import check, options, queue, serve
+from fastsmtp.process.cli import check, convert, options, queue, serve
 from fastsmtp.process.config import ConfigError
 
-COMMANDS = (serve, check, queue)
+COMMANDS = (serve, check, convert, queue)
 
 _DESCRIPTION = """\
 Accepts mail over SMTP, turns each message into JSON and publishes it to RabbitMQ, or puts it
@@ -26,6 +26,8 @@ examples:
       show every error of a configuration, or the settings that hold
   fastsmtp queue list
       show the mail in the embedded queue
+  fastsmtp convert mail.eml --envelope you@example.com --recipient friend@example.org
+      show the JSON that a message would become
 
 A setting is a line "key: value" of a config file, a variable FASTSMTP_SMTP_PORT of the
 environment, or an option --smtp-port; a later source wins, in this order.

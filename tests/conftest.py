@@ -11,7 +11,7 @@ from tests.support.inbox import EmbeddedInbox, Inbox, RabbitmqInbox
 
 # A test machine is busy: how long one example takes says nothing.
 settings.register_profile("tests", deadline=None)
-settings.register_profile("fuzz", deadline=None, max_examples=100_000)
+settings.register_profile("fuzz", deadline=None, max_examples=10_000)
 settings.load_profile("tests")
 
 

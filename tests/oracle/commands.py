@@ -67,13 +67,13 @@ def _line(
             result.errors.add(NEEDS_SMTPUTF8)
         return result
     mailbox, rest = found
-    path = argument[: len(argument) - len(rest)]
     if mailbox == b"" and word == b"TO:":
         result.errors.add(bad_mailbox)
     words = [item for item in rest.split(b" ") if item]
     if smtputf8 is None:
         smtputf8 = any(item.upper() == b"SMTPUTF8" for item in words)
-    if not path.isascii() and not (smtputf8 and _is_utf8(path)):
+    # A source route is dropped unread: only the mailbox needs to be text.
+    if not mailbox.isascii() and not (smtputf8 and _is_utf8(mailbox)):
         result.errors.add(NEEDS_SMTPUTF8)
     _parameters(words, known, smtputf8, result)
     if not result.errors:

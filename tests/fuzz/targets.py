@@ -1,0 +1,142 @@
+"""What must hold for any octets: one function a target, an AssertionError where it does not.
+
+How an input is split is drawn from the input itself, so that a failure repeats.
+"""
+
+import random
+import re
+import zlib
+from collections.abc import Callable, Iterator
+
+from fastsmtp import _content, _parser, _proxy, replies
+from fastsmtp._session import Rules, Session
+from fastsmtp.gate import Gate
+from fastsmtp.metrics import Metrics
+from fastsmtp.peer import Peer
+from fastsmtp.settings import Settings
+from tests.oracle import commands, message
+from tests.oracle import content as oracle
+
+MODES = {"normalize": _content.NORMALIZE, "reject": _content.REJECT, "keep": _content.KEEP}
+LIMIT = 2000  # octets of content, small enough to be passed
+REPLY_LINE = re.compile(rb"[2-5][0-9]{2}[ -][\x20-\x7e\x80-\xff]*\r\n")
+
+
+def splits(data: bytes) -> Iterator[bytes]:
+    """`data` in parts, mostly small ones."""
+    dice = random.Random(zlib.crc32(data))
+    while data:
+        size = dice.choice((1, 1, 2, 3, 7, 40, 1000))
+        yield data[:size]
+        data = data[size:]
+
+
+def proxy(data: bytes) -> None:
+    """The header is the same whole and in parts, and no octet behind it is asked for."""
+    whole = _proxy_outcome(data)
+    seen = b""
+    for part in splits(data):
+        seen += part
+        if _proxy_outcome(seen) != "more":
+            break
+    assert _proxy_outcome(seen) == whole
+    if isinstance(whole, tuple):
+        size = whole[0]
+        assert all(size >= end + _proxy.parse(data[:end]) > end for end in range(size))
+
+
+def _proxy_outcome(data: bytes) -> str | tuple:
+    try:
+        found = _proxy.parse(data)
+    except _proxy.ProxyError:
+        return "error"
+    if isinstance(found, int):
+        return "more"
+    return (
+        found.size, found.version, found.command, found.family,
+        found.source_ip, found.source_port, found.destination_ip, found.destination_port,
+        found.unique_id, found.authority, found.alpn, found.secure, found.tls,
+        found.client_cn, found.client_verified,
+    )  # fmt: skip
+
+
+def parser(data: bytes) -> None:
+    """MAIL, RCPT, BDAT and mailboxes: a value or CommandError, as the oracle says."""
+    line = data.replace(b"\r", b"").replace(b"\n", b"").replace(b"\0", b"")
+    verb, argument = _parser.split_command(line)
+    assert b" " not in verb
+    for mail in (b"MAIL " + argument, b"MAIL FROM:" + line):
+        found = _parsed(_parser.parse_mail, _parser.split_command(mail)[1])
+        assert (found is None) == bool(commands.mail(mail).errors)
+    for smtputf8 in (False, True):
+        rcpt = b"RCPT TO:" + line
+        found = _parsed(_parser.parse_rcpt, _parser.split_command(rcpt)[1], smtputf8)
+        assert (found is None) == bool(commands.rcpt(rcpt, smtputf8).errors)
+    assert _parsed(_parser.parse_mailbox, line) == message.sender_of(line)
+    _parsed(_parser.parse_bdat, line)
+
+
+def _parsed(parse: Callable, *arguments: object) -> object:
+    try:
+        return parse(*arguments)
+    except _parser.CommandError as error:
+        assert error.problem in ("syntax", "mailbox", "utf8", "parameter")
+        return None
+
+
+def content(data: bytes) -> None:
+    """DATA and BDAT in parts keep what the oracle keeps; the header walk finds its fields."""
+    for mode, newlines in MODES.items():
+        expected = oracle.by_data(data, mode)
+        seen, used = _content.Content(newlines, LIMIT), 0
+        for part in splits(data):
+            end = seen.feed_data(part, 0)
+            used += len(part) if end < 0 else end
+            if end >= 0:
+                break
+        else:
+            assert expected is None
+        if expected:
+            assert (used, seen.size) == (expected.used, expected.size)
+            assert seen.too_large or b"".join(seen.pieces) == expected.content
+        chunks = _content.Content(newlines, LIMIT)
+        for part in splits(data):
+            chunks.feed_chunk(part, 0, len(part))
+        chunks.finish()
+        assert chunks.too_large == (len(data) > LIMIT)
+        kept = b"" if chunks.too_large else oracle.by_bdat([data], mode).content
+        assert b"".join(chunks.pieces) == kept
+    offered = []
+    scan = _content.HeaderScan(data, lambda name, *_: bool(offered.append(name)))
+    while not scan.run(100):
+        pass
+    names = [name.lower().decode() for name, _, _ in message.split_header(data)[0]]
+    assert offered == [name[5:] for name in names if name.startswith("x-mq-")]
+
+
+def session(data: bytes) -> None:
+    """A dialogue has the same replies and messages whole and in parts; every line is a reply."""
+    mode = list(MODES)[len(data) % 3]
+    out, messages = _talk([data], mode)
+    lines = out.splitlines(keepends=True)
+    assert all(REPLY_LINE.fullmatch(line) and len(line) <= replies.MAX_LINE for line in lines)
+    if replies.PROTOCOL_ERROR.wire not in out:  # octets that came too early close a session
+        assert _talk(splits(data), mode) == (out, messages)
+
+
+def _talk(parts: Iterator[bytes] | list[bytes], mode: str) -> tuple[bytes, list]:
+    rules = Rules(Settings(smtp_hostname="mx.example.com", smtp_bare_newline=mode))
+    talk = Session(rules, Gate(LIMIT), Metrics(), Peer("127.0.0.1", 25, "127.0.0.1", 4000))
+    out, messages = b"", []
+    for part in parts:
+        if talk.closing:
+            break
+        out += talk.feed(part)
+        while talk.waiting:
+            recipients = [recipient.mailbox for recipient in talk.envelope.recipients]
+            messages.append((talk.envelope.sender, recipients, b"".join(talk.pieces)))
+            out += talk.resolve(replies.OK)
+    return out, messages
+
+
+TARGETS = {"proxy": proxy, "parser": parser, "content": content, "session": session}

@@ -193,8 +193,8 @@ cdef class Session:
     def close(self, reply):
         if self.phase == CLOSED:
             return b""
-        self.out.append(reply.wire)
-        self.phase = CLOSED
+        self.say_and_close(reply)
+        self.progress += 1
         return self.take_replies()
 
     # The input
@@ -318,7 +318,7 @@ cdef class Session:
             del self.out[said:]
             self.phase = COMMAND
             self.say_and_close(replies.PROTOCOL_ERROR)
-        return 0
+        return self.end_if_stopping()
 
     cdef int unknown(self, bytes verb) except -1:
         if not self.spoken and (verb in _HTTP_VERBS or b":" in verb[1:]):
@@ -359,6 +359,7 @@ cdef class Session:
             self.phase = COMMAND
             self.progress += 1
             self.say(self.refusal)
+            self.end_if_stopping()
         return stop
 
     cdef Py_ssize_t chunk_end(self, bytes data, Py_ssize_t at) except -2:
@@ -421,7 +422,11 @@ cdef class Session:
         self.reset_transaction()
         self.say(reply)
         self.progress += 1
-        if self.stopping and self.phase != CLOSED:
+        return self.end_if_stopping()
+
+    cdef int end_if_stopping(self) except -1:
+        """However a transaction has ended: no other one begins."""
+        if self.stopping and self.idle:
             self.say_and_close(replies.STOPPING)
         return 0
 

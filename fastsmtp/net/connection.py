@@ -10,6 +10,7 @@ from typing import cast
 
 from fastsmtp import replies
 from fastsmtp._session import Rules, Session
+from fastsmtp.envelope import Envelope
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.net.intake import Intake
@@ -67,22 +68,11 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, or say why not."""
         self._transport = cast("asyncio.Transport", transport)
-        reception = self._reception
-        peer = _peer(self._transport)
-        if peer is None:  # gone already
+        try:
+            self._welcome()
+        except Exception:
+            log.exception("a connection could not be begun")
             self._transport.abort()
-            return
-        self.session = Session(reception.rules, reception.gate, reception.metrics, peer)
-        reception.metrics.connections += 1
-        refusal = reception.refusal
-        if len(reception.open) >= reception.limit:
-            refusal = replies.TOO_MANY_CONNECTIONS
-        if refusal is not None:
-            self._transport.write(refusal.wire)
-            self._transport.close()
-            return
-        reception.open.add(self)
-        self._advance(self.session.greet())
 
     def data_received(self, data: bytes) -> None:
         """Feed the session."""
@@ -94,7 +84,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends no more, but may wait for a reply."""
         self._half_closed = True
-        return self._submitted
+        return self._submitted and not self.session.closing
 
     def connection_lost(self, exc: Exception | None) -> None:
         """What is with the sink goes on; its reply has nowhere to go."""
@@ -115,15 +105,41 @@ class Connection(asyncio.Protocol):
 
     def stop(self) -> None:
         """End when no transaction is open."""
-        self._advance(self.session.stop())
+        try:
+            self._advance(self.session.stop())
+        except Exception:
+            self._fail()
 
     def close(self, reply: Reply) -> None:
         """Say `reply` and end."""
-        self._advance(self.session.close(reply))
+        try:
+            self._advance(self.session.close(reply))
+        except Exception:
+            log.exception("a connection could not be closed in order")
+            self.abort()
 
     def abort(self) -> None:
         """End without waiting for the client to read."""
         self._transport.abort()
+
+    def _welcome(self) -> None:
+        transport = self._transport
+        reception = self._reception
+        peer = _peer(transport)
+        if peer is None:  # gone already
+            transport.abort()
+            return
+        reception.metrics.connections += 1
+        if len(reception.open) >= reception.limit:
+            transport.write(replies.TOO_MANY_CONNECTIONS.wire)
+            transport.close()
+            return
+        self.session = Session(reception.rules, reception.gate, reception.metrics, peer)
+        reception.open.add(self)
+        if reception.refusal is not None:
+            self.close(reception.refusal)
+        else:
+            self._advance(self.session.greet())
 
     # The way of a message
 
@@ -146,10 +162,11 @@ class Connection(asyncio.Protocol):
         else:
             self._regulate()
 
-    def _answer(self, reply: Reply) -> None:
-        self._submitted = False
-        if self not in self._reception.open:
+    def _answer(self, envelope: Envelope, reply: Reply) -> None:
+        """What became of the message with this envelope; another one's answer is not taken."""
+        if envelope is not self.session.envelope or self not in self._reception.open:
             return
+        self._submitted = False
         try:
             self._advance(self.session.resolve(reply))
         except Exception:
@@ -158,6 +175,7 @@ class Connection(asyncio.Protocol):
     def _finish(self) -> None:
         """Close so that the last reply arrives: unread input would make the kernel reset."""
         transport = self._transport
+        self._regulate()
         if self.session.quit or self._half_closed or not transport.can_write_eof():
             transport.close()
         elif not transport.is_closing():
@@ -168,8 +186,8 @@ class Connection(asyncio.Protocol):
         self.close(replies.INTERNAL)
 
     def _regulate(self) -> None:
-        """Read while the client reads and the backlog is small."""
-        pause = self._blocked or self.session.backlog > BACKLOG
+        """Read while the client reads and the backlog is small, or to throw it away at the end."""
+        pause = (self._blocked or self.session.backlog > BACKLOG) and not self.session.closing
         if pause == self._paused or self._transport.is_closing():
             return
         self._paused = pause

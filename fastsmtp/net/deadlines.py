@@ -19,7 +19,7 @@ class Deadlines:
     """Ends what is too slow in `connections`."""
 
     def __init__(self, connections: Iterable[Connection], timeout: float, minrate: int) -> None:
-        """`timeout` in seconds, `minrate` in octets a second (0: any)."""
+        """`timeout` in seconds, `minrate` in octets a second."""
         self._connections = connections
         self._timeout = timeout
         self._minrate = minrate
@@ -37,10 +37,10 @@ class Deadlines:
             self._timer.cancel()
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(self._interval, self._sweep, loop)
         now = loop.time()
         for connection in list(self._connections):
             self._check(connection, now)
-        self._timer = loop.call_later(self._interval, self._sweep, loop)
 
     def _check(self, connection: Connection, now: float) -> None:
         session = connection.session
@@ -54,12 +54,11 @@ class Deadlines:
                 connection.abort()
             else:
                 connection.close(replies.TOO_SLOW)
-                connection.since = now
 
     def _allowed(self, connection: Connection) -> float:
         session = connection.session
         if session.closing:
             return LINGER
-        if session.in_content and self._minrate:
+        if session.in_content:
             return self._timeout + session.received / self._minrate
         return self._timeout

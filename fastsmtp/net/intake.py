@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 LARGE = 256 * 1024
 """Octets of content from which on a message is composed by a task."""
 
-Answer = Callable[[Reply], None]
+Answer = Callable[[Envelope, Reply], None]
+"""Told the reply to the message that has this envelope."""
 
 
 class Intake:
@@ -34,6 +35,7 @@ class Intake:
         self._sink = sink
         self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()  # of a large message: one at a time is composed
 
     def accept(self, session: Session, answer: Answer) -> Reply | None:
         """Take the finished message of a waiting session.
@@ -54,32 +56,40 @@ class Intake:
             while True:
                 next(steps)
         except StopIteration as finished:
-            self._put(finished.value, envelope, size, answer)
-            return None
+            return self._put(finished.value, envelope, size, answer)
         except Exception as error:
             return self._refusal(error)
 
     async def _compose_large(
         self, steps: Steps, envelope: Envelope, size: int, answer: Answer
     ) -> None:
-        try:
-            while True:
-                next(steps)
-                await asyncio.sleep(0)
-        except StopIteration as finished:
-            self._put(finished.value, envelope, size, answer)
-        except Exception as error:
-            answer(self._refusal(error))
+        async with self._turn:
+            try:
+                while True:
+                    next(steps)
+                    await asyncio.sleep(0)
+            except StopIteration as finished:
+                reply = self._put(finished.value, envelope, size, answer)
+            except Exception as error:
+                reply = self._refusal(error)
+        if reply is not None:
+            answer(envelope, reply)
 
     def _refusal(self, error: Exception) -> Reply:
         self._metrics.refused += 1
         if isinstance(error, RefusedError):
             return error.reply
-        log.error("a message could not be composed", exc_info=error)
+        log.error("a message could not be handed over", exc_info=error)
         return replies.INTERNAL
 
-    def _put(self, outgoing: list[Outgoing], envelope: Envelope, size: int, answer: Answer) -> None:
-        self._sink.put(outgoing, partial(self._done, outgoing, envelope, size, answer))
+    def _put(
+        self, outgoing: list[Outgoing], envelope: Envelope, size: int, answer: Answer
+    ) -> Reply | None:
+        try:
+            self._sink.put(outgoing, partial(self._done, outgoing, envelope, size, answer))
+        except Exception as error:
+            return self._refusal(error)
+        return None
 
     def _done(
         self,
@@ -92,16 +102,15 @@ class Intake:
         """The sink knows what became of a message."""
         if refusal is not None:
             self._metrics.refused += 1
-            answer(refusal)
+            answer(envelope, refusal)
             return
         self._metrics.messages += 1
         self._metrics.recipients += len(outgoing)
         self._metrics.octets += size
-        answer(
-            replies.queued(
-                [
-                    (stored.id, recipient.mailbox)
-                    for stored, recipient in zip(outgoing, envelope.recipients, strict=True)
-                ]
-            )
+        reply = replies.queued(
+            [
+                (stored.id, recipient.mailbox)
+                for stored, recipient in zip(outgoing, envelope.recipients, strict=True)
+            ]
         )
+        answer(envelope, reply)

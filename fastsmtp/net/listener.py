@@ -98,7 +98,7 @@ def connection_limit(wanted: int) -> int:
             soft - SPARE_DESCRIPTORS,
             wanted,
         )
-    return min(wanted, soft - SPARE_DESCRIPTORS)
+    return max(1, min(wanted, soft - SPARE_DESCRIPTORS))
 
 
 class Listener:
@@ -112,12 +112,14 @@ class Listener:
             self._reception.open, settings.smtp_timeout, settings.smtp_minrate
         )
         self._servers: list[asyncio.Server] = []
+        self._sockets: list[socket.socket] = []
 
     async def start(self, sockets: list[socket.socket]) -> None:
         """Accept on `sockets`, which are the listener's from now on."""
         loop = asyncio.get_running_loop()
         self._deadlines.start()
         for bound in sockets:
+            self._sockets.append(bound.dup())  # the server closes `bound`
             server = await loop.create_server(
                 lambda: Connection(self._reception), sock=bound, backlog=BACKLOG
             )
@@ -137,6 +139,8 @@ class Listener:
         self._deadlines.stop()
         for server in self._servers:
             server.close()
+        for listening in self._sockets:
+            _turn_away(listening)
         for connection in list(reception.open):
             connection.close(replies.STOPPING)
         await self._until_gone(reception.open, 1.0)
@@ -147,6 +151,16 @@ class Listener:
         """Wait until none of `connections` is open, for `seconds` at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while connections & self._reception.open:
+                while not connections.isdisjoint(self._reception.open):
                     self._reception.lost.clear()
                     await self._reception.lost.wait()
+
+
+def _turn_away(listening: socket.socket) -> None:
+    """Close a listening socket; who waits in its backlog, and would be reset, is told 421."""
+    with contextlib.suppress(OSError):  # BlockingIOError: nobody is left
+        while True:
+            client, _ = listening.accept()
+            with client, contextlib.suppress(OSError):
+                client.send(replies.STOPPING.wire)
+    listening.close()

@@ -1,0 +1,122 @@
+"""A sink under a test's command, and a listener around it inside the test's own process.
+
+As a program, `held.py OUTCOME` and its arguments are fastsmtp with that sink: `hold` answers
+nothing until SIGUSR1, `hang` not even `close`.
+"""
+
+import asyncio
+import functools
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import uvloop
+
+from fastsmtp.gate import Gate
+from fastsmtp.metrics import Metrics
+from fastsmtp.net.intake import Intake
+from fastsmtp.net.listener import Listener, bind
+from fastsmtp.payload import Composer, Outgoing
+from fastsmtp.process import cli, worker
+from fastsmtp.replies import Reply
+from fastsmtp.settings import Settings
+from fastsmtp.sinks.base import Done
+
+COMMAND = (sys.executable, "-m", "tests.support.held")
+
+T = TypeVar("T")
+
+
+class Held:
+    """Keeps every message until `release`; `auto`: answers when the loop comes round."""
+
+    def __init__(self, hang: bool = False) -> None:
+        self.auto = False
+        self.hang = hang
+        self.waiting: list[Done] = []
+        self.messages: list[list[Outgoing]] = []
+
+    async def start(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.release)
+
+    def put(self, message: Sequence[Outgoing], done: Done) -> None:
+        self.messages.append(list(message))
+        if self.auto:
+            asyncio.get_running_loop().call_soon(done, None)
+        else:
+            self.waiting.append(done)
+
+    def release(self, outcome: Reply | None = None, auto: bool = True) -> None:
+        """Answer what waits, and from now on everything at once."""
+        self.auto = auto
+        waiting, self.waiting = self.waiting, []
+        for done in waiting:
+            done(outcome)
+
+    async def close(self) -> None:
+        if self.hang:
+            await asyncio.Event().wait()
+        self.release()
+
+    def __str__(self) -> str:
+        return "a held sink"
+
+
+class Inside:
+    """The listener and all behind it on a uvloop in a thread; use as a context manager."""
+
+    def __init__(self, sink: Any = None, **settings: Any) -> None:
+        self.sink = sink or Held()
+        self.settings = Settings(smtp_hostname="mx.example.com", **settings)
+        self.metrics = Metrics()
+        self.errors: list[str] = []  # what reached the loop's exception handler
+        self.grace = 0.0
+        self.started = threading.Event()
+        self.thread = threading.Thread(target=lambda: uvloop.run(self.main()))
+
+    async def main(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.loop.set_exception_handler(lambda _, context: self.errors.append(str(context)))
+        self.ending = asyncio.Event()
+        gate = Gate(self.settings.smtp_maxsize)
+        self.intake = Intake(Composer(self.settings, gate, self.metrics), self.sink, self.metrics)
+        self.listener = Listener(self.settings, gate, self.metrics, self.intake)
+        sockets = bind(("127.0.0.1",), (0,))
+        self.port: int = sockets[0].getsockname()[1]
+        await self.listener.start(sockets)
+        self.started.set()
+        await self.ending.wait()
+        await self.listener.stop(self.grace)
+
+    def __enter__(self) -> "Inside":
+        self.thread.start()
+        assert self.started.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.loop.call_soon_threadsafe(self.ending.set)
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+        assert self.errors == []
+
+    def do(self, function: Callable[[], T]) -> T:
+        """Call `function` on the loop; gives what it gave."""
+
+        async def call() -> T:
+            return function()
+
+        return asyncio.run_coroutine_threadsafe(call(), self.loop).result(10)
+
+    @property
+    def connections(self) -> list[Any]:
+        """Those that are open."""
+        return list(self.listener._reception.open)
+
+
+if __name__ == "__main__":
+    sink = Held(hang=sys.argv.pop(1) == "hang")
+    worker.run = functools.partial(worker.run, make_sink=lambda *_: sink)
+    sys.exit(cli.main())

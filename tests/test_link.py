@@ -127,6 +127,15 @@ async def test_wrong_password_is_told_without_it(
 
 
 @on_uvloop
+async def test_a_wrong_vhost_is_told(
+    broker: Broker, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(broker.url + "nowhere", queue) as rabbit:
+        assert await rabbit.put(b"x") is replies.NOT_STORED
+    assert "no such vhost" in caplog.text
+
+
+@on_uvloop
 async def test_greeting_after_a_long_absence(
     own_broker: Broker, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

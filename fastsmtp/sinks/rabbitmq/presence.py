@@ -28,6 +28,7 @@ class Presence:
         self._gate = gate
         self._up: set[object] = set()  # connections for ordinary mail that publish
         self._failures: Counter[object] = Counter()  # rounds in vain since a connection was up
+        self._lame: set[object] = set()  # connections that the log says are missing
         self._blocked: set[object] = set()  # of them, those that the broker has blocked
         self._told = False  # the log knows that it is away
         self._closed = False
@@ -45,8 +46,10 @@ class Presence:
 
     def came(self, connection: object, where: str, bulk: bool) -> None:
         """A connection publishes; one for `bulk` only is not enough to take mail."""
-        if self._failures.pop(connection, 0) >= ROUNDS and self._up:
-            log.info("RabbitMQ: all connections are up again")
+        self._failures.pop(connection, None)
+        if connection in self._lame:
+            self._lame.remove(connection)
+            log.info("RabbitMQ: the missing connection is up")
         if bulk:
             return
         if not self._up:
@@ -71,8 +74,9 @@ class Presence:
         self._failures[connection] += 1
         if not self._up:
             self._tell(f"RabbitMQ cannot be reached: tried {tried}")
-        elif self._failures[connection] == ROUNDS:
-            log.warning("RabbitMQ: a connection of several cannot be restored: tried %s", tried)
+        elif self._failures[connection] >= ROUNDS and connection not in self._lame:
+            self._lame.add(connection)
+            log.warning("RabbitMQ: one connection of several is missing: tried %s", tried)
 
     def blocked(self, connection: object) -> None:
         """The broker has an alarm of memory or disk."""

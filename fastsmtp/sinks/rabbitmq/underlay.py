@@ -28,7 +28,7 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel, ChannelFrame
 from aiormq.channel import Channel
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
-from aiormq.exceptions import PublishError
+from aiormq.exceptions import InvalidFrameError, PublishError
 from pamqp.commands import Basic
 from yarl import URL
 
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 WORKING = {"aio-pika": (10, 2, 1), "aiormq": (7, 2, 4), "pamqp": (4, 0, 1)}
 """Oldest version that works; a newer patch of the same minor version does too."""
+
+REFUSED = "refused: no such vhost, no permission for it, or a connection limit"
 
 CLOSE_TIMEOUT = 3.0
 """Seconds for an orderly end of a connection; then it is aborted."""
@@ -176,9 +178,11 @@ async def connect(url: str, context: ssl.SSLContext | None) -> Connection:
     )
     try:
         await connection.connect()
-    except BaseException:
+    except BaseException as error:
         connection.abort()
         await connection.hang_up()
+        if isinstance(error, InvalidFrameError) and "Connection.Close" in str(error):
+            raise ConnectionError(REFUSED) from error  # aiormq drops the broker's own words
         raise
     return connection
 

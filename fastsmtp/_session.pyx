@@ -95,6 +95,7 @@ cdef class Session:
     cdef Rules rules
     cdef object gate
     cdef object metrics
+    cdef dict said  # the metrics' replies, by kind
 
     # Connection
     cdef readonly object peer
@@ -124,6 +125,7 @@ cdef class Session:
         self.rules = rules
         self.gate = gate
         self.metrics = metrics
+        self.said = metrics.replies
         self.peer = peer
         self.phase = COMMAND
         self.state = START
@@ -398,15 +400,21 @@ cdef class Session:
         if reply is None:
             self.phase = WAITING
         else:
-            self.metrics.refused += 1
+            self.metrics.reject(reply)
             self.phase = COMMAND
             self.end_transaction(reply)
         return 0
 
     # Replies and the end of things
 
-    cdef int say(self, reply) except -1:
+    cdef int put(self, reply) except -1:
+        kind = reply.kind
+        self.said[kind] = self.said.get(kind, 0) + 1
         self.out.append(reply.wire)
+        return 0
+
+    cdef int say(self, reply) except -1:
+        self.put(reply)
         if reply.code >= 500:
             self.errors += 1
             if self.errors >= self.rules.maxerrors:
@@ -414,7 +422,7 @@ cdef class Session:
         return 0
 
     cdef int say_and_close(self, reply) except -1:
-        self.out.append(reply.wire)
+        self.put(reply)
         self.phase = CLOSED
         return 0
 
@@ -564,7 +572,7 @@ cdef int do_bdat(Session session, bytes argument) except -1:
         session.phase = REFUSED_CHUNK
     elif session.content.size + size > session.gate.maxsize:
         session.reset_transaction()
-        session.metrics.refused += 1
+        session.metrics.reject(replies.TOO_LARGE)
         session.refusal = replies.TOO_LARGE
         session.phase = REFUSED_CHUNK
     else:

@@ -193,6 +193,7 @@ class Lifted:
 
     def own(self, name: str, value: str) -> None:
         """A header of the sender's own: a string, or a list of them where it is repeated."""
+        self._metrics.headers_unknown += 1
         before = self.properties.get(name)
         if before is None:
             self.properties[name] = value

@@ -1,4 +1,23 @@
-"""Plain counters of one worker: whoever does the work adds to them, whoever asks reads them."""
+"""Plain counters of one worker: whoever does the work adds to them, whoever asks reads them.
+
+A snapshot is plain data, fit for JSON: the supervisor asks every worker for one and adds them up.
+`process/exposition.py` says under which name each is shown.
+"""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from fastsmtp import __version__, replies
+from fastsmtp._durations import Durations
+from fastsmtp.gate import Gate
+from fastsmtp.replies import Reply
+
+Snapshot = dict[str, Any]
+"""By name: a number, or numbers by label, or a histogram (`Durations.snapshot`)."""
+
+GAUGES = frozenset(["accepting", "broker_state", "connections_open", "in_flight", "workers"])
+"""What is true of workers that run; all else was counted, and stays true of those that ended."""
 
 
 class Metrics:
@@ -11,26 +30,93 @@ class Metrics:
         "broker_nacked",
         "broker_published",
         "broker_returned",
+        "broker_state",
+        "commit_seconds",
+        "confirm_seconds",
         "connections",
+        "connections_open",
         "headers_malformed",
         "headers_reserved",
+        "headers_unknown",
+        "in_flight",
         "messages",
         "octets",
         "recipients",
-        "refused",
+        "rejected",
+        "replies",
+        "reply_seconds",
     )
 
     def __init__(self) -> None:
+        # Clients
         self.connections = 0  # accepted by the listener
+        self.connections_open = 0
+        self.replies = dict.fromkeys(replies.KINDS, 0)  # by `Reply.kind`
+
+        # Messages that came to their end
         self.messages = 0  # answered with 250
         self.recipients = 0  # of those messages
         self.octets = 0  # content of those messages
-        self.refused = 0  # messages that came to their end and were answered otherwise
-        self.headers_malformed = 0  # x-mq-* headers whose value is not of the header's type
-        self.headers_reserved = 0  # x-mq-* headers whose name is the server's, left in the MIME
-        self.broker_connects = 0  # connections to RabbitMQ that came up
-        self.broker_published = 0  # publishes that began to leave
+        self.rejected: dict[str, int] = {}  # answered otherwise, by `Reply.kind`
+        self.in_flight = 0  # not answered yet
+        self.reply_seconds = Durations()  # from the end of the content to the answer
+
+        # x-mq-* headers
+        self.headers_unknown = 0  # of no known name, lifted as strings
+        self.headers_malformed = 0  # the value is not of the header's type
+        self.headers_reserved = 0  # the name is the server's, left in the MIME
+
+        # RabbitMQ, in publishes: one a recipient
+        self.broker_state = ""  # "up", "away" or "blocked"; "": there is none to publish to
+        self.broker_connects = 0  # connections that came up
+        self.broker_published = 0  # began to leave
         self.broker_confirmed = 0  # of those, acked and not returned
         self.broker_returned = 0  # unroutable
         self.broker_nacked = 0
         self.broker_lost = 0  # no answer before the channel ended
+        self.confirm_seconds = Durations()  # from the write to the confirm
+
+        # The embedded queue
+        self.commit_seconds = Durations()  # one transaction, until it is on the disk
+
+    def say(self, reply: Reply) -> None:
+        """`reply` is given outside a session."""
+        self.replies[reply.kind] += 1
+
+    def reject(self, reply: Reply) -> None:
+        """A message came to its end and is answered with `reply`."""
+        self.rejected[reply.kind] = self.rejected.get(reply.kind, 0) + 1
+
+    def snapshot(self, gate: Gate) -> Snapshot:
+        """Everything, as it is now."""
+        found = {name: _plain(getattr(self, name)) for name in self.__slots__}
+        found["broker_state"] = {self.broker_state: 1} if self.broker_state else {}
+        found["accepting"] = int(gate.refusal is None and gate.greeting is None)
+        found["workers"] = {__version__: 1}
+        found["cpu_seconds"] = time.process_time()
+        return found
+
+
+def _plain(value: Any) -> Any:
+    return value.snapshot() if isinstance(value, Durations) else value
+
+
+def total(running: Iterable[Snapshot], ended: Iterable[Snapshot] = ()) -> Snapshot:
+    """The sum over workers that run, and what those that ended have counted.
+
+    A total is a snapshot too; workers may be of other versions, and know other counters.
+    """
+    found: Snapshot = {}
+    for snapshot in running:
+        _add(found, snapshot)
+    for snapshot in ended:
+        _add(found, {name: value for name, value in snapshot.items() if name not in GAUGES})
+    return found
+
+
+def _add(found: Snapshot, more: Snapshot) -> None:
+    for name, value in more.items():
+        if isinstance(value, dict):
+            _add(found.setdefault(name, {}), value)
+        else:
+            found[name] = found.get(name, 0) + value

@@ -12,6 +12,9 @@ MAX_LINE = 512
 MAX_QUEUED = 2000
 """Octets of the reply that names identifiers; Exim reads 4,096 at most."""
 
+QUEUED = "250 2.0.0 queued"
+"""The kind of every reply that names identifiers."""
+
 LINE_OVERHEAD = len("250-2.0.0 \r\n")
 """Octets of a line besides its text."""
 
@@ -19,10 +22,11 @@ LINE_OVERHEAD = len("250-2.0.0 \r\n")
 class Reply:
     """One reply: a code, an enhanced status code (or "") and lines of text; never changes."""
 
-    __slots__ = ("code", "enhanced", "lines", "wire")
+    __slots__ = ("code", "enhanced", "kind", "lines", "wire")
 
-    def __init__(self, code: int, enhanced: str, *lines: str) -> None:
+    def __init__(self, code: int, enhanced: str, *lines: str, kind: str = "") -> None:
         """Longer lines are cut at `MAX_LINE` octets."""
+        self.kind = kind or f"{code} {enhanced} other"  # constants are given their own names
         self.code = code
         self.enhanced = enhanced
         self.lines = lines
@@ -64,7 +68,7 @@ def queued(stored: Sequence[tuple[str, str]]) -> Reply:
             lines.append(f"and {len(stored) - position} more")
             break
         lines.append(line)
-    return Reply(250, "2.0.0", *lines)
+    return Reply(250, "2.0.0", *lines, kind=QUEUED)
 
 
 # Success
@@ -112,3 +116,17 @@ TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing")
 TOO_SLOW = Reply(421, "4.4.2", "Timeout, closing")
 TOO_MANY_CONNECTIONS = Reply(421, "4.3.2", "Too many connections, try again later")
 STOPPING = Reply(421, "4.3.2", "Service is stopping, try again")
+
+
+def _name() -> list[str]:
+    """Give each constant its kind: "451 4.3.0 not_stored"; all of them."""
+    kinds = [QUEUED]
+    for name, reply in globals().items():
+        if isinstance(reply, Reply):
+            reply.kind = f"{reply.code} {reply.enhanced} {name.lower()}"
+            kinds.append(reply.kind)
+    return kinds
+
+
+KINDS = _name()
+"""Every kind of reply: code, enhanced code (or nothing) and reason, a space between."""

@@ -17,6 +17,7 @@ import pytest
 
 from fastsmtp import replies
 from fastsmtp.gate import Gate
+from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
 from fastsmtp.sinks.embedded import Embedded
@@ -57,7 +58,7 @@ def with_sink(
 
     async def main() -> None:
         gate = Gate(1 << 30)
-        sink = Embedded(path, maxsize, gate)
+        sink = Embedded(path, maxsize, gate, Metrics())
         await sink.start()
         try:
             await use(sink, gate)
@@ -97,7 +98,7 @@ def test_every_recipient_is_in_the_file_when_the_answer_comes(path: str) -> None
 
 def test_close_answers_what_was_put_and_what_comes_later(path: str) -> None:
     async def main() -> None:
-        sink = Embedded(path, 1 << 30, Gate(1 << 30))
+        sink = Embedded(path, 1 << 30, Gate(1 << 30), Metrics())
         await sink.start()
         answers: Answers = {}
         for n in range(50):
@@ -186,13 +187,14 @@ def test_a_disk_that_takes_no_more_means_451_until_it_does(tmp_path: Path) -> No
     script = """
 import asyncio, logging, resource, signal, sys
 from fastsmtp.gate import Gate
+from fastsmtp.metrics import Metrics
 from tests.test_embedded import message, put
 from fastsmtp.sinks.embedded import Embedded
 
 async def main():
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    sink = Embedded(sys.argv[1], 1 << 30, Gate(1 << 30))
+    sink = Embedded(sys.argv[1], 1 << 30, Gate(1 << 30), Metrics())
     await sink.start()
     assert await put(sink, message("A")) == [None]
     whole = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -261,7 +263,7 @@ def test_what_cannot_work_is_told_at_the_start(
         path.write_bytes(content)
 
     async def main() -> None:
-        await Embedded(str(path), maxsize, Gate(1 << 30)).start()
+        await Embedded(str(path), maxsize, Gate(1 << 30), Metrics()).start()
 
     with pytest.raises((OSError, ValueError), match=words):
         asyncio.run(main())
@@ -271,7 +273,9 @@ def test_a_folder_that_is_a_file_is_told_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     async def main() -> None:
-        await Embedded(str(tmp_path / "file" / "queue.db"), 1 << 30, Gate(1 << 30)).start()
+        await Embedded(
+            str(tmp_path / "file" / "queue.db"), 1 << 30, Gate(1 << 30), Metrics()
+        ).start()
 
     with pytest.raises(OSError, match=r"queue-file: .*/file"):
         asyncio.run(main())
@@ -286,7 +290,7 @@ def test_two_sinks_may_share_a_file(path: str) -> None:
             )
             assert answers == [[None] * 100] * 2
 
-        other = Embedded(path, 1 << 30, Gate(1 << 30))
+        other = Embedded(path, 1 << 30, Gate(1 << 30), Metrics())
         await other.start()
         await share(other, gate)
         await other.close()

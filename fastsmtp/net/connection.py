@@ -88,7 +88,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """What is with the sink goes on; its reply has nowhere to go."""
-        self._reception.open.discard(self)
+        if self in self._reception.open:
+            self._reception.open.remove(self)
+            self._reception.metrics.connections_open -= 1
         self._reception.lost.set()
 
     def pause_writing(self) -> None:
@@ -131,11 +133,13 @@ class Connection(asyncio.Protocol):
             return
         reception.metrics.connections += 1
         if len(reception.open) >= reception.limit:
+            reception.metrics.say(replies.TOO_MANY_CONNECTIONS)
             transport.write(replies.TOO_MANY_CONNECTIONS.wire)
             transport.close()
             return
         self.session = Session(reception.rules, reception.gate, reception.metrics, peer)
         reception.open.add(self)
+        reception.metrics.connections_open += 1
         if reception.refusal is not None:
             self.close(reception.refusal)
         else:

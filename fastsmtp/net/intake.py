@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from fastsmtp import replies
+from fastsmtp._durations import now
 from fastsmtp._session import Session
 from fastsmtp.envelope import Envelope
 from fastsmtp.headers import RefusedError
@@ -42,12 +43,14 @@ class Intake:
 
         Gives the reply where it is known at once; else `answer` is called with it, once, later.
         """
+        begun = now()
+        self._metrics.in_flight += 1
         envelope = session.envelope
         size = session.size
         steps = self._composer.compose(envelope, session.peer, session.pieces)
         if size > LARGE:
             task = asyncio.get_running_loop().create_task(
-                self._compose_large(steps, envelope, size, answer)
+                self._compose_large(steps, envelope, size, begun, answer)
             )
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -56,12 +59,12 @@ class Intake:
             while True:
                 next(steps)
         except StopIteration as finished:
-            return self._put(finished.value, envelope, size, answer)
+            return self._put(finished.value, envelope, size, begun, answer)
         except Exception as error:
-            return self._refusal(error)
+            return self._failed(error, begun)
 
     async def _compose_large(
-        self, steps: Steps, envelope: Envelope, size: int, answer: Answer
+        self, steps: Steps, envelope: Envelope, size: int, begun: float, answer: Answer
     ) -> None:
         async with self._turn:
             try:
@@ -69,26 +72,37 @@ class Intake:
                     next(steps)
                     await asyncio.sleep(0)
             except StopIteration as finished:
-                reply = self._put(finished.value, envelope, size, answer)
+                reply = self._put(finished.value, envelope, size, begun, answer)
             except Exception as error:
-                reply = self._refusal(error)
+                reply = self._failed(error, begun)
         if reply is not None:
             answer(envelope, reply)
 
-    def _refusal(self, error: Exception) -> Reply:
-        self._metrics.refused += 1
+    def _failed(self, error: Exception, begun: float) -> Reply:
         if isinstance(error, RefusedError):
-            return error.reply
+            return self._rejected(error.reply, begun)
         log.error("a message could not be handed over", exc_info=error)
-        return replies.INTERNAL
+        return self._rejected(replies.INTERNAL, begun)
+
+    def _rejected(self, reply: Reply, begun: float) -> Reply:
+        metrics = self._metrics
+        metrics.in_flight -= 1
+        metrics.reply_seconds.since(begun)
+        metrics.reject(reply)
+        return reply
 
     def _put(
-        self, outgoing: list[Outgoing], envelope: Envelope, size: int, answer: Answer
+        self,
+        outgoing: list[Outgoing],
+        envelope: Envelope,
+        size: int,
+        begun: float,
+        answer: Answer,
     ) -> Reply | None:
         try:
-            self._sink.put(outgoing, partial(self._done, outgoing, envelope, size, answer))
+            self._sink.put(outgoing, partial(self._done, outgoing, envelope, size, begun, answer))
         except Exception as error:
-            return self._refusal(error)
+            return self._failed(error, begun)
         return None
 
     def _done(
@@ -96,17 +110,20 @@ class Intake:
         outgoing: list[Outgoing],
         envelope: Envelope,
         size: int,
+        begun: float,
         answer: Answer,
         refusal: Reply | None,
     ) -> None:
         """The sink knows what became of a message."""
         if refusal is not None:
-            self._metrics.refused += 1
-            answer(envelope, refusal)
+            answer(envelope, self._rejected(refusal, begun))
             return
-        self._metrics.messages += 1
-        self._metrics.recipients += len(outgoing)
-        self._metrics.octets += size
+        metrics = self._metrics
+        metrics.in_flight -= 1
+        metrics.reply_seconds.since(begun)
+        metrics.messages += 1
+        metrics.recipients += len(outgoing)
+        metrics.octets += size
         reply = replies.queued(
             [
                 (stored.id, recipient.mailbox)

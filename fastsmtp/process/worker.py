@@ -29,7 +29,7 @@ MakeSink = Callable[[Settings, Gate, Metrics], Sink]
 def default_sink(settings: Settings, gate: Gate, metrics: Metrics) -> Sink:
     """Where the settings send the mail: to RabbitMQ, or to the embedded queue."""
     if not settings.rabbitmq_address:
-        return Embedded(settings.queue_file, settings.queue_maxsize, gate)
+        return Embedded(settings.queue_file, settings.queue_maxsize, gate, metrics)
     return RabbitMQ(settings, gate, metrics)
 
 

@@ -13,7 +13,9 @@ from threading import Thread
 from time import monotonic
 
 from fastsmtp import replies
+from fastsmtp._durations import now
 from fastsmtp.gate import Gate
+from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
 from fastsmtp.sinks.base import Done
@@ -35,7 +37,7 @@ log = logging.getLogger(__name__)
 class Embedded:
     """A sink into the file `path`, which with its WAL takes at most `maxsize` octets of disk."""
 
-    def __init__(self, path: str, maxsize: int, gate: Gate) -> None:
+    def __init__(self, path: str, maxsize: int, gate: Gate, metrics: Metrics) -> None:
         # The event loop's
         self._gate = gate
         self._max_body = 0  # octets
@@ -46,6 +48,7 @@ class Embedded:
         self._maxsize = maxsize
         self._arrived: SimpleQueue[Put | None] = SimpleQueue()  # None: no more will come
         # The thread's
+        self._commit_seconds = metrics.commit_seconds
         self._store: Store | None = None  # None after an error, until the next attempt
         self._full = False
         self._next_look = 0.0  # monotonic; for room, while full
@@ -130,7 +133,9 @@ class Embedded:
     def _commit(self, batch: list[Put]) -> list[Answer]:
         """Store the batch; where it does not fit, message by message."""
         try:
+            begun = now()
             self._opened().add([row for message, _ in batch for row in message])
+            self._commit_seconds.since(begun)
         except StoreFullError as error:
             if len(batch) > 1:
                 return [answer for one in batch for answer in self._commit([one])]

@@ -1,4 +1,4 @@
-"""Whether the broker is there: tells the gate, and the log once each way.
+"""Whether the broker is there: tells the gate, the metrics, and the log once each way.
 
 Connections report here; none of them writes the gate or logs an attempt itself.
 """
@@ -9,6 +9,7 @@ from collections import Counter
 
 from fastsmtp import replies
 from fastsmtp.gate import Gate
+from fastsmtp.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,9 @@ HINT = "To run without a broker: rabbitmq-address: none"
 class Presence:
     """Away: no connection for ordinary mail is up. Blocked: the broker has told an alarm."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, metrics: Metrics) -> None:
         self._gate = gate
+        self._metrics = metrics
         self._up: set[object] = set()  # connections for ordinary mail that publish
         self._failures: Counter[object] = Counter()  # rounds in vain since a connection was up
         self._lame: set[object] = set()  # connections that the log says are missing
@@ -120,7 +122,10 @@ class Presence:
     def _update(self) -> None:
         if not self._up:
             self._gate.refusal = replies.NOT_STORED
+            self._metrics.broker_state = "away"
         elif self._blocked:
             self._gate.refusal = replies.NO_SPACE
+            self._metrics.broker_state = "blocked"
         else:
             self._gate.refusal = None
+            self._metrics.broker_state = "up"

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from fastsmtp import replies
+from fastsmtp._durations import now
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
@@ -39,13 +40,14 @@ UNDRAINED = 256 * 1024
 class Publish(Confirmation):
     """One recipient's publish, from `Publisher.put` to its end."""
 
-    __slots__ = ("delivery", "outgoing", "publisher", "size")
+    __slots__ = ("begun", "delivery", "outgoing", "publisher", "size")
 
     def __init__(self, outgoing: Outgoing, delivery: Delivery, publisher: "Publisher") -> None:
         self.outgoing = outgoing
         self.size = len(outgoing.prefix) + len(outgoing.tail)
         self.delivery: Delivery | None = delivery  # None once told
         self.publisher = publisher
+        self.begun = 0.0  # monotonic, when it was written
 
     def confirmed(self) -> None:
         """See `Confirmation`."""
@@ -172,6 +174,7 @@ class Publisher:
             self._underlay.forget(publish.outgoing.id)
         if failure is None:
             self.metrics.broker_confirmed += 1
+            self.metrics.confirm_seconds.since(publish.begun)
         if self._waiting and not self._scheduled:
             self._schedule()
         publish.tell(failure)
@@ -219,7 +222,7 @@ class Publisher:
     def _fill(self, publishes: list[tuple[str, Confirmation]]) -> None:
         """Encode what may leave now, up to a slice, or to the head of one that needs several."""
         encoder, waiting, sent = self._encoder, self._waiting, self._sent
-        now = int(time.time())
+        begun, timestamp = now(), int(time.time())
         while waiting and encoder.size < SLICE:
             publish = waiting[0]
             if publish.size > self._limit.maximum:
@@ -233,6 +236,7 @@ class Publisher:
             self._octets += publish.size
             if publish.size > self._limit.proven:
                 self._probe = publish
+            publish.begun = begun
             self.metrics.broker_published += 1
             outgoing = publish.outgoing
             publishes.append((outgoing.id, publish))
@@ -242,7 +246,7 @@ class Publisher:
                 outgoing.encoding,
                 outgoing.prefix,
                 outgoing.tail,
-                now,
+                timestamp,
             ):
                 self._slices = self._slice(outgoing.tail)
                 return

@@ -34,7 +34,7 @@ class RabbitMQ:
         self._metrics = metrics
         self._limit = BodyLimit(settings.rabbitmq_maxsize, gate)
         self._cluster = Cluster(settings, self._limit)
-        self._presence = Presence(gate)
+        self._presence = Presence(gate, metrics)
         self._gzip = settings.rabbitmq_encoding == "gzip"
         self._links: list[Link] = []
         self._bulk: Link | None = None  # for large and unproven bodies

@@ -141,6 +141,7 @@ class Listener:
             server.close()
         for listening in self._sockets:
             _turn_away(listening)
+        await asyncio.sleep(0)  # who was accepted last is in `open` then
         for connection in list(reception.open):
             connection.close(replies.STOPPING)
         await self._until_gone(reception.open, 1.0)

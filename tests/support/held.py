@@ -97,10 +97,15 @@ class Inside:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.loop.call_soon_threadsafe(self.ending.set)
+        self.end()
         self.thread.join(30)
         assert not self.thread.is_alive()
         assert self.errors == []
+
+    def end(self) -> None:
+        """Begin to stop the listener, unless that was done before."""
+        if self.thread.is_alive():
+            self.loop.call_soon_threadsafe(self.ending.set)
 
     def do(self, function: Callable[[], T]) -> T:
         """Call `function` on the loop; gives what it gave."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
-from fastsmtp.process import cli, worker
+from fastsmtp.process import cli, worker, workers
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Done
 
@@ -56,6 +56,7 @@ class Discard:
 
 
 if __name__ == "__main__":
-    result = Path(sys.argv.pop(1))
-    worker.run = functools.partial(worker.run, make_sink=functools.partial(Discard, result))
+    if sys.argv[1] == "--worker":
+        sys.exit(worker.main(functools.partial(Discard, Path(sys.argv[2]))))
+    workers.COMMAND = [sys.executable, __file__, "--worker", sys.argv.pop(1)]
     sys.exit(cli.main())

@@ -62,7 +62,6 @@ class Settings:
         values.THREADS,
         "1",
         'Worker processes that share the listening sockets. "auto": one a CPU.',
-        unbuilt=True,
     )
     smtp_maxsize: int = setting(
         "Listening", values.SIZE, "100MB", "Largest message content accepted."
@@ -72,14 +71,12 @@ class Settings:
         values.TEXT,
         "",
         "Whom the workers become once the sockets are open.",
-        unbuilt=True,
     )
     group: str = setting(
         "Listening",
         values.TEXT,
         "",
         "The group that the workers take once the sockets are open.",
-        unbuilt=True,
     )
 
     smtp_certificate: tuple[str, ...] = setting(

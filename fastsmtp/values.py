@@ -181,7 +181,7 @@ def _mask_url(url: str) -> str:
 
 
 def _write_broker(urls: tuple[str, ...]) -> str:
-    return mask_broker(",".join(urls)) or "none"
+    return ",".join(urls) or "none"
 
 
 def _read_endpoint(text: str) -> tuple[str, int]:
@@ -227,7 +227,7 @@ def _read_auth(text: str) -> str:
 def _read_threads(text: str) -> int:
     if text.lower() == "auto":
         return len(os.sched_getaffinity(0))
-    return int(_within(_integer(text), 1, 1024))
+    return int(_within(_integer(text), 1, 128))
 
 
 def _read_extract(text: str) -> str:
@@ -295,7 +295,7 @@ TEXT = _kind("text without control characters", _read_text)
 PATH = _kind("a path without control characters", _read_text)
 NAME = _kind("a name of at most 255 bytes without control characters", _read_name)
 DOMAIN = _kind("a host name such as mx1.example.com", _read_domain)
-THREADS = _kind("a number of processes from 1 to 1024, or auto", _read_threads)
+THREADS = _kind("a number of processes from 1 to 128, or auto", _read_threads)
 EXTRACT = _kind("true, false or trusted", _read_extract)
 AUTH = _kind("file:///path or hardcoded://user:pass,user2:pass2", _read_auth)
 BROKER = _kind(

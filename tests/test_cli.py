@@ -107,7 +107,15 @@ def test_a_wrong_configuration_tells_every_error_and_exits_2(
     (tmp_path / "config.txt").write_text("smtp-ip: 127.0.0.1\nsmtp-maxsize: huge\n")
     done = run(
         *command,
-        *("--config-file", "config.txt", "--smtp-prot", "25", "--smtp-port", "x", "--user=mail"),
+        *(
+            "--config-file",
+            "config.txt",
+            "--smtp-prot",
+            "25",
+            "--smtp-port",
+            "x",
+            "--smtp-tls-minimum=1.3",
+        ),
         *("--log-formt=json", "stray"),
         FASTSMTP_SMTP_GRACE="soon",
     )
@@ -122,7 +130,7 @@ def test_a_wrong_configuration_tells_every_error_and_exits_2(
         "command line: smtp-prot: unknown key (did you mean smtp-port?)",
         "command line: log-formt: unknown key (did you mean log-format?)",
         "command line: stray: unknown key",
-        "command line: user: not built yet",
+        "command line: smtp-tls-minimum: not built yet",
     ]
 
 

@@ -6,6 +6,8 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastsmtp.process import config
 from fastsmtp.process.config import ConfigError
@@ -211,9 +213,6 @@ def test_variables_that_others_set_are_no_error(sources: Sources) -> None:
 
 
 UNBUILT = {
-    "user": "mail",
-    "group": "mail",
-    "smtp-threads": "2",
     "smtp-secure-port": "465",
     "smtp-certificate": "/dev/null",
     "smtp-key": "/dev/null",
@@ -256,7 +255,7 @@ def test_the_default_of_what_is_not_built_is_no_error(sources: Sources, key: str
 
 
 def test_a_later_source_may_take_back_what_is_not_built(sources: Sources) -> None:
-    assert sources.load("user: mail", {}, [("user", "")])[0].user == ""
+    assert sources.load("smtp-range: ::1", {}, [("smtp-range", "")])[0].smtp_range == ()
 
 
 @pytest.mark.parametrize(
@@ -405,6 +404,8 @@ MAILERQ_VALUES = {
     "rabbitmq-address": "amqp://guest:guest@localhost/",
     "rabbitmq-verify": "true",
     "rabbitmq-outbox": "outbox",
+    "smtp-threads": "2",
+    "user": "",
     "rabbitmq-inbox": "inbox",
     "rabbitmq-exchange": "mailerq",
     "rabbitmq-declare": "true",
@@ -499,3 +500,35 @@ def test_written_settings_hold_no_password() -> None:
     assert "hunter2" not in text
     assert "smtp-password: ***\n" in text
     assert "rabbitmq-address: amqp://me:***@h1/,amqp://me:***@h2/\n" in text
+
+
+@given(st.data())
+def test_settings_survive_the_way_to_another_process(data: st.DataObject) -> None:
+    given = data.draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "rabbitmq-address": st.sampled_from(
+                    ["none", "amqp://me:s%2Fe@h/v,amqps://me:x@h2:1/", "amqp://a:b@h1;h2"]
+                ),
+                "smtp-port": st.sampled_from(["none", "0", "25,2525-2527"]),
+                "smtp-maxsize": st.integers(1, 1 << 40).map(str),
+                "smtp-timeout": st.sampled_from(["1ms", "1.5", "5m", "0.3s"]),
+                "smtp-ip": st.sampled_from(["", "::1;127.0.0.1"]),
+                "smtp-mappable-ips": st.sampled_from(["", "10.0.0.0/8; ::1"]),
+                "smtp-threads": st.sampled_from(["auto", "3"]),
+                "smtp-extract": st.sampled_from(["yes", "no"]),
+                "rabbitmq-maxpriority": st.sampled_from(["", "0", "9"]),
+                "metrics-address": st.sampled_from(["", "127.0.0.1:9", "[::1]:9"]),
+            },
+        )
+    )
+    settings = Settings(
+        **{
+            key.replace("-", "_"): SETTINGS[key].kind.parse(text)
+            for key, text in given.items()
+            if text
+        }
+    )
+    assert config.from_texts(config.texts(settings)) == settings
+    assert config.from_texts(config.texts(settings) | {"of-a-later-version": "x"}) == settings

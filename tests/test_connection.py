@@ -46,9 +46,9 @@ def codes(received):
     return [int(line[:3]) for line in received.splitlines() if line[3:4] == b" "]
 
 
-def resident(process):
+def resident(pid):
     """Octets of memory that a process has in use."""
-    pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGESIZE")
 
 
@@ -76,9 +76,9 @@ def test_a_client_that_reads_no_replies_is_read_no_more(start_daemon):
     daemon = start_daemon()
     with Wire(daemon.port) as client:
         client.ehlo()
-        before = resident(daemon.process)
+        before = resident(daemon.workers[0])
         fill(client)
-        assert resident(daemon.process) - before < 24 << 20
+        assert resident(daemon.workers[0]) - before < 24 << 20
         with Wire(daemon.port) as other:
             assert other.command("NOOP").code == 250
 
@@ -253,6 +253,7 @@ def greeted(port):
 
 def test_thousands_of_connections_leave_nothing_behind():
     with Inside() as server:
+        gc.collect()
         before = len(os.listdir("/proc/self/fd"))
         for n in range(1500):
             client = socket.create_connection(("127.0.0.1", server.port))
@@ -265,7 +266,7 @@ def test_thousands_of_connections_leave_nothing_behind():
             client.close()
         assert greeted(server.port)  # in its turn, so all others were accepted
         until(lambda: not server.connections)
-        until(lambda: len(os.listdir("/proc/self/fd")) == before)
+        until(lambda: len(os.listdir("/proc/self/fd")) <= before)
         server.do(gc.collect)
         left = [each for each in gc.get_objects() if isinstance(each, Connection | Session)]
         assert left == []
@@ -320,12 +321,13 @@ def test_a_mistake_at_the_beginning_leaves_no_descriptor(monkeypatch, caplog):
 
     monkeypatch.setattr(module, "_peer", fails)
     with Inside() as server:
+        gc.collect()
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(3):
             with socket.create_connection(("127.0.0.1", server.port)) as client:
                 assert client.recv(1) == b""
         gc.collect()
-        until(lambda: len(os.listdir("/proc/self/fd")) == before)
+        until(lambda: len(os.listdir("/proc/self/fd")) <= before)
     assert "a connection could not be begun" in caplog.text
 
 

@@ -14,6 +14,7 @@ from fastsmtp.envelope import Envelope
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.net.intake import Intake
+from fastsmtp.net.places import Places
 from fastsmtp.peer import Peer, plain_address
 from fastsmtp.replies import Reply
 
@@ -31,7 +32,8 @@ class Reception:
     gate: Gate
     metrics: Metrics
     intake: Intake
-    limit: int  # open connections at most
+    places: Places  # open connections of all workers
+    limit: int  # of them at most
     open: set["Connection"] = field(default_factory=set)
     refusal: Reply | None = None  # what new clients are told instead of the greeting
     lost: asyncio.Event = field(default_factory=asyncio.Event)  # one of `open` has ended
@@ -88,10 +90,12 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """What is with the sink goes on; its reply has nowhere to go."""
-        if self in self._reception.open:
-            self._reception.open.remove(self)
-            self._reception.metrics.connections_open -= 1
-        self._reception.lost.set()
+        reception = self._reception
+        if self in reception.open:
+            reception.open.remove(self)
+            reception.places.leave()
+            reception.metrics.connections_open -= 1
+            reception.lost.set()
 
     def pause_writing(self) -> None:
         """The client does not read its replies: it is not read either."""
@@ -132,13 +136,14 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         reception.metrics.connections += 1
-        if len(reception.open) >= reception.limit:
+        if reception.places.taken() >= reception.limit:
             reception.metrics.say(replies.TOO_MANY_CONNECTIONS)
             transport.write(replies.TOO_MANY_CONNECTIONS.wire)
             transport.close()
             return
         self.session = Session(reception.rules, reception.gate, reception.metrics, peer)
         reception.open.add(self)
+        reception.places.enter()
         reception.metrics.connections_open += 1
         if reception.refusal is not None:
             self.close(reception.refusal)

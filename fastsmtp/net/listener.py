@@ -14,6 +14,7 @@ from fastsmtp.metrics import Metrics
 from fastsmtp.net.connection import Connection, Reception
 from fastsmtp.net.deadlines import Deadlines
 from fastsmtp.net.intake import Intake
+from fastsmtp.net.places import Places
 from fastsmtp.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -104,49 +105,57 @@ def connection_limit(wanted: int) -> int:
 class Listener:
     """Accepts clients on bound sockets until it is stopped."""
 
-    def __init__(self, settings: Settings, gate: Gate, metrics: Metrics, intake: Intake) -> None:
-        self._reception = Reception(
-            Rules(settings), gate, metrics, intake, connection_limit(settings.smtp_connections)
-        )
+    def __init__(
+        self,
+        settings: Settings,
+        gate: Gate,
+        metrics: Metrics,
+        intake: Intake,
+        places: Places,
+    ) -> None:
+        limit = connection_limit(settings.smtp_connections)
+        self._reception = Reception(Rules(settings), gate, metrics, intake, places, limit)
         self._deadlines = Deadlines(
             self._reception.open, settings.smtp_timeout, settings.smtp_minrate
         )
         self._servers: list[asyncio.Server] = []
-        self._sockets: list[socket.socket] = []
 
     async def start(self, sockets: list[socket.socket]) -> None:
-        """Accept on `sockets`, which are the listener's from now on."""
+        """Accept on `sockets`, which others may have, too."""
         loop = asyncio.get_running_loop()
         self._deadlines.start()
         for bound in sockets:
-            self._sockets.append(bound.dup())  # the server closes `bound`
             server = await loop.create_server(
                 lambda: Connection(self._reception), sock=bound, backlog=BACKLOG
             )
             self._servers.append(server)
 
-    async def stop(self, grace: float) -> None:
+    async def stop(self, grace: float, *, others_accept: bool) -> None:
         """Let transactions end within `grace` seconds, then say 421 to the rest.
 
-        Who connects meanwhile is told 421: closing a listening socket would reset them.
+        Who connects meanwhile is told 421, unless others accept on the same sockets.
         """
         reception = self._reception
         reception.refusal = replies.STOPPING
+        if others_accept:
+            self._close_servers()
         remaining = set(reception.open)
         for connection in remaining:
             connection.stop()
         await self._until_gone(remaining, grace)
         self._deadlines.stop()
-        for server in self._servers:
-            server.close()
-        for listening in self._sockets:
-            _turn_away(listening)
+        self._close_servers()
         await asyncio.sleep(0)  # who was accepted last is in `open` then
         for connection in list(reception.open):
             connection.close(replies.STOPPING)
         await self._until_gone(reception.open, 1.0)
         for connection in list(reception.open):
             connection.abort()
+
+    def _close_servers(self) -> None:
+        """The supervisor has the sockets still: nobody in their backlog is reset."""
+        for server in self._servers:
+            server.close()
 
     async def _until_gone(self, connections: set[Connection], seconds: float) -> None:
         """Wait until none of `connections` is open, for `seconds` at most."""
@@ -157,11 +166,12 @@ class Listener:
                     await self._reception.lost.wait()
 
 
-def _turn_away(listening: socket.socket) -> None:
+def turn_away(listening: socket.socket) -> None:
     """Close a listening socket; who waits in its backlog, and would be reset, is told 421."""
     with contextlib.suppress(OSError):  # BlockingIOError: nobody is left
         while True:
             client, _ = listening.accept()
             with client, contextlib.suppress(OSError):
-                client.send(replies.STOPPING.wire)
+                client.send(replies.STOPPING.wire, socket.MSG_DONTWAIT)
+                client.shutdown(socket.SHUT_WR)
     listening.close()

@@ -3,10 +3,12 @@
 Takes `Settings`, gives findings in words that name no secret. Opens files to see that it may.
 """
 
+import os
 from collections.abc import Iterator
 from ipaddress import ip_address
 
 from fastsmtp import values
+from fastsmtp.process import privileges
 from fastsmtp.settings import SETTINGS, Settings, attribute
 
 Problem = tuple[tuple[str, ...], str]
@@ -17,7 +19,7 @@ def errors(settings: Settings) -> Iterator[Problem]:
     """Everything that keeps the daemon from starting."""
     yield from _unbuilt(settings)
     yield from _contradictions(settings)
-    yield from _unreadable(settings)
+    yield from _inaccessible(settings)
 
 
 def warnings(settings: Settings) -> Iterator[str]:
@@ -63,8 +65,17 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
         )
 
 
-def _unreadable(settings: Settings) -> Iterator[Problem]:
-    files: dict[str, tuple[str, ...]] = {
+def _inaccessible(settings: Settings) -> Iterator[Problem]:
+    """Files that whoever the workers become cannot read, or write."""
+    try:
+        identity = privileges.identity(settings)
+    except ValueError as error:
+        yield ("user", "group"), str(error)
+        return
+    if identity is not None and os.geteuid() != 0 and identity.uid != os.geteuid():
+        yield ("user", "group"), "only root can start workers as somebody else"
+        return
+    read: dict[str, tuple[str, ...]] = {
         "smtp-certificate": settings.smtp_certificate,
         "smtp-key": settings.smtp_key,
         "rabbitmq-ca": (settings.rabbitmq_ca,),
@@ -72,11 +83,15 @@ def _unreadable(settings: Settings) -> Iterator[Problem]:
         "rabbitmq-key": (settings.rabbitmq_key,),
     }
     if settings.smtp_auth.startswith("file://"):
-        files["smtp-auth"] = (settings.smtp_auth.removeprefix("file://"),)
-    for key, paths in files.items():
-        for path in filter(None, paths):
-            try:
-                with open(path, "rb"):
-                    pass
-            except OSError as error:
-                yield (key,), f"expected a file that can be read, found {path}: {error.strerror}"
+        read["smtp-auth"] = (settings.smtp_auth.removeprefix("file://"),)
+    uses = [
+        privileges.Use(key, path, writes=False)
+        for key, paths in read.items()
+        for path in filter(None, paths)
+    ]
+    if not settings.rabbitmq_address:
+        uses.append(privileges.Use("queue-file", settings.queue_file, writes=True))
+    for use, why in privileges.refused(uses, identity):
+        who = f" by {settings.user or settings.group}" if identity else ""
+        what = "written" if use.writes else "read"
+        yield (use.key,), f"expected a file that can be {what}{who}, found {use.path}: {why}"

@@ -175,14 +175,33 @@ def _nearest(key: str) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
+def texts(settings: Settings) -> dict[str, str]:
+    """The text of every setting, by key: what `from_texts` reads. It holds passwords."""
+    return {
+        key: about.kind.write(getattr(settings, attribute(key))) for key, about in SETTINGS.items()
+    }
+
+
+def from_texts(texts: Mapping[str, str]) -> Settings:
+    """The settings of another process; keys that this version does not know are passed over."""
+    return Settings(
+        **{
+            attribute(key): SETTINGS[key].kind.parse(text)
+            for key, text in texts.items()
+            if key in SETTINGS and text
+        }
+    )
+
+
 def written(settings: Settings) -> str:
     """The effective settings as a config file, passwords masked."""
     lines: list[str] = []
     group = ""
+    shown = texts(settings)
     for key, about in SETTINGS.items():
         if about.group != group:
             group = about.group
             lines += ["", f"# {group}"]
-        text = about.kind.write(getattr(settings, attribute(key)))
+        text = mask_broker(shown[key]) if about.kind is BROKER else shown[key]
         lines.append(f"{key}: {'***' if about.secret and text else text}".rstrip())
     return "\n".join(lines[1:]) + "\n"

@@ -1,18 +1,29 @@
-"""One worker, put together: startup, run, shutdown."""
+"""One worker process, put together: startup, run, shutdown.
+
+Executed by the supervisor, which tells it its job on standard input (see workers.Job) and then
+talks to it over a socket pair. It never binds a port and never reads a configuration file.
+"""
 
 import asyncio
+import json
 import logging
 import os
 import signal
+import socket
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import uvloop
+from setproctitle import setproctitle
 
 from fastsmtp.gate import Gate
-from fastsmtp.metrics import Metrics
+from fastsmtp.metrics import Metrics, Snapshot
 from fastsmtp.net.intake import Intake
-from fastsmtp.net.listener import Listener, bind, place
+from fastsmtp.net.listener import Listener
+from fastsmtp.net.places import Places
 from fastsmtp.payload import Composer
+from fastsmtp.process import config, logs, privileges
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Sink
 from fastsmtp.sinks.embedded import Embedded
@@ -21,9 +32,12 @@ from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT = 5.0
-"""Seconds that a sink has to close once all sessions have ended."""
+"""Seconds that the sink has to let go, once nobody waits for its answers any more."""
 
 MakeSink = Callable[[Settings, Gate, Metrics], Sink]
+
+Job = dict[str, Any]
+"""What workers.Job holds."""
 
 
 def default_sink(settings: Settings, gate: Gate, metrics: Metrics) -> Sink:
@@ -33,71 +47,109 @@ def default_sink(settings: Settings, gate: Gate, metrics: Metrics) -> Sink:
     return RabbitMQ(settings, gate, metrics)
 
 
-def run(settings: Settings, make_sink: MakeSink = default_sink) -> int:
-    """Serve until SIGTERM or SIGINT; gives the exit status."""
-    return uvloop.run(_serve(settings, make_sink))
+def main(make_sink: MakeSink = default_sink) -> int:
+    """Take the job from standard input and do it; gives the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the supervisor, too
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    job: Job = json.load(sys.stdin)
+    setproctitle(f"fastsmtp: worker {job['number']}, generation {job['generation']}")
+    settings = config.from_texts(job["settings"])
+    logs.setup(settings)
+    return uvloop.run(_work(job, settings, make_sink))
 
 
-async def _serve(settings: Settings, make_sink: MakeSink) -> int:
+async def _work(job: Job, settings: Settings, make_sink: MakeSink) -> int:
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=job["control"]))
+
+    def tell(**message: object) -> None:
+        writer.write(json.dumps(message).encode() + b"\n")
+
     try:
-        worker = Worker(settings, make_sink)  # inside the loop, whose clock sinks read
-        await worker.start()
+        privileges.become(settings)
+        worker = Worker(settings, make_sink, Places(job["places"], job["slot"]))
+        await worker.start([socket.socket(fileno=number) for number in job["listening"]])
     except (OSError, ValueError) as error:
-        log.error("%s", error)
+        tell(failed=str(error))
+        await writer.drain()
         return 1
+    tell(ready=str(worker.sink))
+    listening = asyncio.create_task(_listen(reader, worker, tell))
     await worker.run()
     await worker.stop()
+    tell(snapshot=worker.snapshot())
+    await writer.drain()
+    listening.cancel()
     return 0
 
 
+async def _listen(
+    reader: asyncio.StreamReader, worker: "Worker", tell: Callable[..., None]
+) -> None:
+    """Do what the supervisor says; without one there is nothing to stay for."""
+    try:
+        while line := await reader.readline():
+            message = json.loads(line)
+            if "snapshot" in message:
+                tell(snapshot=worker.snapshot())
+            elif "retire" in message:
+                worker.retire()
+    except ConnectionError:
+        pass
+    if not worker.is_stopping:
+        log.error("the supervisor is gone: this worker ends when its mail is done")
+        worker.retire()
+
+
 class Worker:
-    """Everything of one process."""
+    """Everything of one process; made inside the event loop, whose clock sinks read."""
 
-    def __init__(self, settings: Settings, make_sink: MakeSink) -> None:
+    def __init__(self, settings: Settings, make_sink: MakeSink, places: Places) -> None:
         """Raises OSError or ValueError where the settings can never work."""
-        self._settings = settings
-        self._gate = Gate(settings.smtp_maxsize)
         self._metrics = Metrics()
-        self._sink = make_sink(settings, self._gate, self._metrics)
-        composer = Composer(settings, self._gate, self._metrics)
-        intake = Intake(composer, self._sink, self._metrics)
-        self._listener = Listener(settings, self._gate, self._metrics, intake)
+        self._settings = settings
+        self._gate = gate = Gate(settings.smtp_maxsize)
+        self.sink = make_sink(settings, gate, self._metrics)
+        composer = Composer(settings, gate, self._metrics)
+        intake = Intake(composer, self.sink, self._metrics)
+        self._listener = Listener(settings, gate, self._metrics, intake, places)
         self._stopping = asyncio.Event()
+        self._others_accept = False
 
-    async def start(self) -> None:
+    @property
+    def is_stopping(self) -> bool:
+        """It was told to end."""
+        return self._stopping.is_set()
+
+    def snapshot(self) -> Snapshot:
+        """What it has counted."""
+        return self._metrics.snapshot(self._gate)
+
+    async def start(self, sockets: list[socket.socket]) -> None:
         """Begin to accept mail. Raises OSError or ValueError, whose text says what to change."""
-        settings = self._settings
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
-        sockets = bind(settings.smtp_ip, settings.smtp_port)
-        await self._sink.start()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stopping.set)
+        await self.sink.start()
         await self._listener.start(sockets)
-        log.info(
-            "ready: listening on %s; queue: %s; TLS: off; AUTH: off; workers: 1",
-            ", ".join(place(*bound.getsockname()[:2]) for bound in sockets) or "no port",
-            self._sink,
-        )
+
+    def retire(self) -> None:
+        """End; new clients are others'."""
+        self._others_accept = True
+        self._stopping.set()
 
     async def run(self) -> None:
-        """Until a signal says to stop."""
+        """Until it is told to end."""
         await self._stopping.wait()
 
     async def stop(self) -> None:
         """Give mail in flight its time, then leave within a few seconds."""
-        log.info("stopping: mail in flight has %g s", self._settings.smtp_grace)
-        await self._listener.stop(self._settings.smtp_grace)
-        closing = asyncio.ensure_future(self._sink.close())
+        await self._listener.stop(self._settings.smtp_grace, others_accept=self._others_accept)
+        closing = asyncio.ensure_future(self.sink.close())
         await asyncio.wait([closing], timeout=CLOSE_TIMEOUT)
         if not closing.done():
             # Everyone who waited was told 421 by now: what the sink still holds is sent again.
-            log.warning("stopped: %s did not close within %g s", self._sink, CLOSE_TIMEOUT)
+            log.warning("%s did not close within %g s", self.sink, CLOSE_TIMEOUT)
             os._exit(0)
         closing.result()
-        log.info("stopped: %d messages accepted", self._metrics.messages)
 
-    def _on_signal(self) -> None:
-        """The first signal stops in peace, a second one at once."""
-        if self._stopping.is_set():
-            os._exit(1)
-        self._stopping.set()
+
+if __name__ == "__main__":
+    sys.exit(main())

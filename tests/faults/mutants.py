@@ -1,7 +1,6 @@
 """fastsmtp with a broken promise, for the ledger to find: `mutants.py NAME`, then its arguments."""
 
 import asyncio
-import functools
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from collections.abc import Sequence
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
-from fastsmtp.process import cli, worker
+from fastsmtp.process import cli, worker, workers
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Done
@@ -56,6 +55,7 @@ class DropsFailedBatch(Mutant):
 MUTANTS = {"answers-early": AnswersEarly, "drops-failed-batch": DropsFailedBatch}
 
 if __name__ == "__main__":
-    mutant = MUTANTS[sys.argv.pop(1)]
-    worker.run = functools.partial(worker.run, make_sink=mutant)
+    if sys.argv[1] == "--worker":
+        sys.exit(worker.main(MUTANTS[sys.argv[2]]))
+    workers.COMMAND = [sys.executable, __file__, "--worker", sys.argv.pop(1)]
     sys.exit(cli.main())

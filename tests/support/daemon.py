@@ -84,6 +84,15 @@ class Daemon:
                 raise AssertionError(f"no {pattern.pattern!r} in its log, it {how}:\n{self.log}")
             time.sleep(0.01)
 
+    @property
+    def workers(self) -> list[int]:
+        """Process ids of its workers."""
+        assert self.process is not None
+        pid = self.process.pid
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+
     def stop(self) -> None:
         """SIGTERM: it must end with 0."""
         assert self.process is not None

@@ -5,7 +5,7 @@ nothing until SIGUSR1, `hang` not even `close`.
 """
 
 import asyncio
-import functools
+import os
 import signal
 import sys
 import threading
@@ -16,10 +16,12 @@ import uvloop
 
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
+from fastsmtp.net import places
 from fastsmtp.net.intake import Intake
-from fastsmtp.net.listener import Listener, bind
+from fastsmtp.net.listener import Listener, bind, turn_away
+from fastsmtp.net.places import Places
 from fastsmtp.payload import Composer, Outgoing
-from fastsmtp.process import cli, worker
+from fastsmtp.process import cli, worker, workers
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Done
@@ -83,13 +85,19 @@ class Inside:
         self.ending = asyncio.Event()
         gate = Gate(self.settings.smtp_maxsize)
         self.intake = Intake(Composer(self.settings, gate, self.metrics), self.sink, self.metrics)
-        self.listener = Listener(self.settings, gate, self.metrics, self.intake)
+        memory = places.create()
+        counts = Places(memory, 0)
+        os.close(memory)
+        self.listener = Listener(self.settings, gate, self.metrics, self.intake, counts)
         sockets = bind(("127.0.0.1",), (0,))
         self.port: int = sockets[0].getsockname()[1]
+        bound = [each.dup() for each in sockets]  # as the supervisor has them
         await self.listener.start(sockets)
         self.started.set()
         await self.ending.wait()
-        await self.listener.stop(self.grace)
+        await self.listener.stop(self.grace, others_accept=False)
+        for each in bound:
+            turn_away(each)
 
     def __enter__(self) -> "Inside":
         self.thread.start()
@@ -122,6 +130,8 @@ class Inside:
 
 
 if __name__ == "__main__":
-    sink = Held(hang=sys.argv.pop(1) == "hang")
-    worker.run = functools.partial(worker.run, make_sink=lambda *_: sink)
+    outcome = sys.argv.pop(1)
+    if outcome == "--worker":
+        sys.exit(worker.main(lambda *_: Held(hang=sys.argv[1] == "hang")))
+    workers.COMMAND = [*COMMAND, "--worker", outcome]
     sys.exit(cli.main())

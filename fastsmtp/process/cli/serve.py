@@ -12,8 +12,8 @@ def register(subparsers: options.Subparsers) -> None:
     parser = subparsers.add_parser(
         "serve",
         help="accept mail; what fastsmtp does where no command is given",
-        description="Accepts mail until SIGTERM or SIGINT. Takes the options that "
-        "fastsmtp --help lists.",
+        description="Accepts mail until SIGTERM or SIGINT; SIGHUP reloads (fastsmtp reload). "
+        "Takes the options that fastsmtp --help lists.",
     )
     parser.set_defaults(run=run)
 
@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
     logs.setup(settings)
     for line in warnings:
         logging.getLogger(__name__).warning("%s", line)
-    from fastsmtp.process import worker  # late: `check` and `--help` start without its libraries
+    from fastsmtp.process import supervisor  # late: other commands start without its libraries
+    from fastsmtp.process.reading import Sources
 
-    return worker.run(settings)
+    return supervisor.run(settings, Sources(args.config_file, args.options))

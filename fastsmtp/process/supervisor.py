@@ -1,0 +1,215 @@
+"""The process that an operator starts: sockets, generations of workers, signals.
+
+It binds the sockets and never touches mail. A reload is a new generation of workers on the same
+sockets, with the code and the configuration that are on disk now; the old one finishes what is
+begun. Whatever is wrong with the new one is told, and nothing changes.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+from setproctitle import setproctitle
+
+from fastsmtp import metrics
+from fastsmtp.metrics import Snapshot
+from fastsmtp.net import places
+from fastsmtp.net.listener import place
+from fastsmtp.process import config, control, logs, systemd
+from fastsmtp.process.config import ConfigError
+from fastsmtp.process.generation import Generation, Slots
+from fastsmtp.process.reading import Sources, read_again
+from fastsmtp.process.sockets import Sockets
+from fastsmtp.process.workers import WorkerError, WorkerProcess
+from fastsmtp.settings import Settings
+
+log = logging.getLogger(__name__)
+
+AFTER_GRACE = 15.0
+"""Seconds after smtp-grace in which workers let go of broker and queue; then they are killed."""
+
+
+def run(settings: Settings, sources: Sources) -> int:
+    """Serve until SIGTERM or SIGINT; gives the exit status. `settings` came from `sources`."""
+    setproctitle("fastsmtp: supervisor")
+    return asyncio.run(Supervisor(settings, sources).serve())
+
+
+class Supervisor:
+    """Everything of the first process."""
+
+    def __init__(self, settings: Settings, sources: Sources) -> None:
+        self._settings = settings
+        self._sources = sources
+        self._sockets = Sockets()
+        self._slots = Slots(places.create())
+        self._generation: Generation  # the one that accepts
+        self._older: list[Generation] = []  # retired, not ended yet
+        self._ended: Snapshot = {}  # what workers that have ended had counted
+        self._reloading = asyncio.Lock()
+        self._stopping = asyncio.Event()
+        self._now = asyncio.Event()  # stop without waiting
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    async def serve(self) -> int:
+        """Start, run until told to stop, shut down; gives the exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        try:
+            self._generation = await self._begin(1, self._settings, config.texts(self._settings))
+        except (OSError, WorkerError) as error:
+            log.error("%s", error)
+            self._sockets.reduce(None)
+            return 1
+        commands = await control.listen(self.reload)
+        self._tell_ready("ready")
+        self._start(self._feed_watchdog())
+        await self._stopping.wait()
+        commands.close()
+        return await self._shut_down()
+
+    async def reload(self) -> tuple[int, list[str]]:
+        """Read everything anew and let new workers take over; gives exit status and words.
+
+        Where anything is wrong nothing changes: status 2 for the configuration, else 1.
+        """
+        async with self._reloading:
+            if self._stopping.is_set():
+                return 1, ["fastsmtp is stopping"]
+            systemd.reloading()
+            try:
+                return 0, await self._reload()
+            except ConfigError as error:
+                said = [f"error: {line}" for line in error.errors]
+                status = 2
+            except (OSError, WorkerError) as error:
+                said = [f"error: {error}"]
+                status = 1
+            finally:
+                systemd.notify("READY=1")
+            for line in said:
+                log.error("reload refused, nothing has changed: %s", line.removeprefix("error: "))
+            return status, [*said, "reload refused, nothing has changed"]
+
+    async def _reload(self) -> list[str]:
+        texts, warnings = await read_again(self._sources)
+        settings = config.from_texts(texts)
+        new = await self._begin(self._generation.number + 1, settings, texts)
+        old, self._generation = self._generation, new
+        self._settings = settings
+        logs.setup(settings)
+        self._retire(old)
+        for line in warnings:
+            log.warning("%s", line)
+        said = self._tell_ready(f"reloaded, generation {new.number}")
+        return [*(f"warning: {line}" for line in warnings), said]
+
+    async def _begin(self, number: int, settings: Settings, texts: dict[str, str]) -> Generation:
+        """A generation that accepts mail; raises OSError or WorkerError, and leaves nothing."""
+        listening = self._sockets.extend(settings)
+        generation = Generation(
+            number,
+            settings.smtp_threads,
+            texts,
+            [bound.fileno() for bound in listening],
+            self._slots,
+            self._on_worker_end,
+        )
+        try:
+            await generation.start()
+        except BaseException:
+            self._sockets.reduce(self._settings)
+            raise
+        return generation
+
+    def _retire(self, old: Generation) -> None:
+        self._older.append(old)
+        old.retire()
+        self._start(self._see_off(old, self._settings.smtp_grace))
+
+    async def _see_off(self, old: Generation, grace: float) -> None:
+        """Wait until an old generation is gone, and for the sockets that were only its own."""
+        try:
+            async with asyncio.timeout(grace + AFTER_GRACE):
+                await old.wait()
+        except TimeoutError:
+            log.error("workers of generation %d did not end and are killed", old.number)
+            old.kill()
+            await old.wait()
+        self._older.remove(old)
+        if not self._older:
+            self._sockets.reduce(self._settings)
+
+    async def _shut_down(self) -> int:
+        grace = self._settings.smtp_grace
+        log.info("stopping: mail in flight has %g s", grace)
+        systemd.notify("STOPPING=1")
+        generations = [self._generation, *self._older]
+        for generation in generations:
+            generation.stop()
+        ends = asyncio.create_task(_all_ended(generations))
+        now = asyncio.create_task(self._now.wait())
+        await asyncio.wait(
+            {ends, now}, timeout=grace + AFTER_GRACE, return_when=asyncio.FIRST_COMPLETED
+        )
+        in_peace = ends.done()
+        if not in_peace:
+            why = "asked to" if self._now.is_set() else "they did not end"
+            log.error("workers are killed: %s", why)
+            for generation in generations:
+                generation.kill()
+            await ends
+        now.cancel()
+        self._sockets.reduce(None)
+        for task in self._tasks:
+            task.cancel()
+        log.info("stopped: %d messages accepted", self._ended.get("messages", 0))
+        return 0 if in_peace else 1
+
+    def _tell_ready(self, what: str) -> str:
+        """The line that says how it runs, to the log and to systemd."""
+        settings = self._settings
+        where = ", ".join(
+            place(*bound.getsockname()[:2]) for bound in self._sockets.extend(settings)
+        )
+        worker = self._generation.workers[0] if self._generation.workers else None
+        line = (
+            f"{what}: listening on {where}; queue: {worker.queue if worker else 'unknown'}; "
+            f"TLS: off; AUTH: off; workers: {settings.smtp_threads}"
+        )
+        log.info("%s", line)
+        systemd.notify("READY=1", f"STATUS={line}")
+        return line
+
+    def _on_worker_end(self, worker: WorkerProcess) -> None:
+        self._ended = metrics.total((), [self._ended, worker.last])
+
+    async def _feed_watchdog(self) -> None:
+        interval = systemd.watchdog_interval()
+        while interval:
+            systemd.notify("WATCHDOG=1")
+            await asyncio.sleep(interval)
+
+    def _on_hangup(self) -> None:
+        self._start(self.reload())
+
+    def _stop(self) -> None:
+        """The first signal stops in peace, a second one at once."""
+        if self._stopping.is_set():
+            self._now.set()
+        self._stopping.set()
+
+    def _start(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _all_ended(generations: list[Generation]) -> bool:
+    for generation in generations:
+        await generation.wait()
+    return True

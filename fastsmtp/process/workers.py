@@ -1,0 +1,169 @@
+"""One worker process as its supervisor sees it: started, ready, retired, ended.
+
+The worker is executed, never forked, so it runs the code that is on disk. It gets its job as JSON
+on standard input and inherits the sockets; then both sides talk JSON lines over a socket pair.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+from subprocess import PIPE
+from typing import Any
+
+from fastsmtp.metrics import Snapshot
+
+COMMAND = [sys.executable, "-P", "-m", "fastsmtp.process.worker"]
+
+START_TIMEOUT = 60.0
+"""Seconds from the start of a worker until it is ready."""
+
+ANSWER_TIMEOUT = 2.0
+"""Seconds that a worker has to tell its counters."""
+
+
+class WorkerError(Exception):
+    """A worker did not become ready; the text says why."""
+
+
+@dataclass(slots=True)
+class Job:
+    """What a worker is told."""
+
+    settings: dict[str, str]  # the text of every setting
+    listening: list[int]  # descriptors of bound sockets
+    places: int  # descriptor of the memory in which connections are counted
+    slot: int  # of that memory
+    number: int  # of the worker in its generation, from 1
+    generation: int  # from 1
+    control: int = -1  # descriptor of the socket pair's other end
+
+
+@dataclass(slots=True)
+class WorkerProcess:
+    """One worker, from `start` to its end."""
+
+    job: Job
+    pid: int = 0
+    queue: str = ""  # where its mail goes, once it is ready
+    retired: bool = False  # it was told to end
+    started: float = field(default_factory=time.monotonic)
+    last: Snapshot = field(default_factory=dict)  # the last counters that it told
+    ended: "asyncio.Future[int]" = field(init=False)  # the exit status, negative for a signal
+    _ready: "asyncio.Future[str]" = field(init=False)
+    _writer: asyncio.StreamWriter = field(init=False)
+    _answers: list["asyncio.Future[Snapshot]"] = field(default_factory=list)
+    _tasks: list["asyncio.Task[Any]"] = field(default_factory=list)
+
+    async def start(self) -> None:
+        """Start the process; `wait_ready` tells whether it works."""
+        loop = asyncio.get_running_loop()
+        self.ended, self._ready = loop.create_future(), loop.create_future()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.job.control = theirs.fileno()
+            passed = (*self.job.listening, self.job.places, self.job.control)
+            process = await asyncio.create_subprocess_exec(*COMMAND, stdin=PIPE, pass_fds=passed)
+        self.pid = process.pid
+        reader, self._writer = await asyncio.open_unix_connection(sock=ours)
+        self._tasks = [
+            loop.create_task(self._hand_over(process)),
+            loop.create_task(self._listen(reader, process)),
+        ]
+
+    async def wait_ready(self) -> None:
+        """Until it accepts mail; raises WorkerError."""
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                self.queue = await asyncio.shield(self._ready)
+        except TimeoutError:
+            raise WorkerError(f"a worker was not ready after {START_TIMEOUT:g} s") from None
+
+    def retire(self) -> None:
+        """Accept no more: others take its place on the same sockets."""
+        self.retired = True
+        self._tell({"retire": True})
+
+    def stop(self) -> None:
+        """End, and answer new clients with 421 meanwhile."""
+        self.retired = True
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End at once."""
+        self.retired = True
+        self._signal(signal.SIGKILL)
+
+    async def snapshot(self) -> Snapshot:
+        """Its counters; the last that it told where it does not answer."""
+        answer: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
+        self._answers.append(answer)
+        self._tell({"snapshot": True})
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                return await answer
+        except TimeoutError:
+            return self.last
+
+    @property
+    def how_it_ended(self) -> str:
+        """In words, for the log."""
+        status = self.ended.result()
+        if status >= 0:
+            return f"ended with status {status}"
+        return f"was killed by {signal.Signals(-status).name}"
+
+    def _signal(self, number: int) -> None:
+        if not self.ended.done():
+            os.kill(self.pid, number)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(json.dumps(message).encode() + b"\n")
+
+    async def _hand_over(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        job = {name: getattr(self.job, name) for name in Job.__slots__}
+        try:
+            process.stdin.write(json.dumps(job).encode())
+            await process.stdin.drain()
+        except ConnectionError:
+            pass  # it ended already, which `_listen` tells
+        finally:
+            process.stdin.close()
+
+    async def _listen(
+        self, reader: asyncio.StreamReader, process: asyncio.subprocess.Process
+    ) -> None:
+        """Take what it says until it ends."""
+        try:
+            while line := await reader.readline():
+                self._take(json.loads(line))
+        except ConnectionError:
+            pass
+        finally:
+            self._writer.close()
+            self.ended.set_result(await process.wait())
+            if not self._ready.done():
+                self._ready.set_exception(WorkerError(f"a worker {self.how_it_ended} at its start"))
+                self._ready.exception()  # nobody may be waiting
+            for answer in self._answers:
+                if not answer.done():
+                    answer.set_result(self.last)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "snapshot" in message:
+            self.last = message["snapshot"]
+            answers, self._answers = self._answers, []
+            for answer in answers:
+                if not answer.done():
+                    answer.set_result(self.last)
+        elif "ready" in message:
+            self._ready.set_result(message["ready"])
+        elif "failed" in message and not self._ready.done():
+            self._ready.set_exception(WorkerError(message["failed"]))
+            self._ready.exception()

@@ -252,7 +252,7 @@ cdef class Session:
     cdef Py_ssize_t take_command(self, bytes data, Py_ssize_t at) except -2:
         cdef const char *octets = PyBytes_AS_STRING(data)
         cdef Py_ssize_t stop = self.line_end(data, at)
-        cdef Py_ssize_t end
+        cdef Py_ssize_t end, said
         if stop < 0:
             end = PyBytes_GET_SIZE(data)
             if end - at > line_limit(octets + at, end - at):
@@ -266,20 +266,23 @@ cdef class Session:
             return end
         self.line_begun = False
         self.progress += 1
-        if stop - at > line_limit(octets + at, stop - at):
-            self.spoken = True
-            self.say(replies.LINE_TOO_LONG)
-            return stop
+        said = len(self.out)
         end = stop - 1
         if end > at and octets[end - 1] == c"\r":
             end -= 1
-        if has_control(octets + at, end - at):
-            self.spoken = True
+        if stop - at > line_limit(octets + at, stop - at):
+            self.say(replies.LINE_TOO_LONG)
+        elif has_control(octets + at, end - at):
             self.say(replies.BAD_LINE)
-            return stop
-        self.command(
-            PyBytes_FromStringAndSize(octets + at, end - at), stop < PyBytes_GET_SIZE(data)
-        )
+        else:
+            self.command(PyBytes_FromStringAndSize(octets + at, end - at))
+        self.spoken = True
+        if self.phase != DATA and stop < PyBytes_GET_SIZE(data) and (
+            is_data(octets + at, end - at)
+        ):
+            # Octets behind a DATA that is refused were meant as content: they never run.
+            del self.out[said:]
+            self.say_and_close(replies.PROTOCOL_ERROR)
         return stop
 
     cdef Py_ssize_t take_overlong(self, bytes data, Py_ssize_t at) except -2:
@@ -300,13 +303,9 @@ cdef class Session:
         self.say(replies.LINE_TOO_LONG)
         return stop
 
-    cdef int command(self, bytes line, bint more_behind) except -1:
-        """Look the verb up in the table and let its handler go on.
-
-        Octets behind a DATA that is refused were meant as content: they never run as commands.
-        """
+    cdef int command(self, bytes line) except -1:
+        """Look the verb up in the table and let its handler go on."""
         cdef const Command *entry
-        cdef int said = len(self.out)
         verb, argument = split_command(line)
         entry = find_command(verb)
         if entry == NULL:
@@ -315,11 +314,6 @@ cdef class Session:
             self.say(self.out_of_order())
         else:
             entry.handler(self, argument)
-        self.spoken = True
-        if more_behind and verb == b"DATA" and self.phase != DATA:
-            del self.out[said:]
-            self.phase = COMMAND
-            self.say_and_close(replies.PROTOCOL_ERROR)
         return self.end_if_stopping()
 
     cdef int unknown(self, bytes verb) except -1:
@@ -466,6 +460,15 @@ cdef Py_ssize_t line_limit(const char *line, Py_ssize_t length) noexcept:
         if i == length or line[i] & 0xDF != b"AUTH"[i]:
             return COMMAND_LIMIT
     return AUTH_LIMIT
+
+
+cdef bint is_data(const char *line, Py_ssize_t length) noexcept:
+    """The line's verb is DATA, whatever else is in it."""
+    cdef int i
+    for i in range(4):
+        if i == length or line[i] & 0xDF != b"DATA"[i]:
+            return False
+    return length == 4 or not c"A" <= line[4] & 0xDF <= c"Z"
 
 
 cdef bint has_control(const char *text, Py_ssize_t length) noexcept:

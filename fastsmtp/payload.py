@@ -70,6 +70,10 @@ class Outgoing:
         return len(self.prefix) + len(self.tail)
 
 
+class _TooLongError(Exception):
+    """The content does not fit the sink as text."""
+
+
 class Composer:
     """Makes the published messages of one worker."""
 
@@ -105,11 +109,13 @@ class Composer:
         if self._settings.smtp_received:
             mime.insert(0, self._received_field(envelope, peer, now))
         head = self._shared_properties(envelope, peer, lifted, now)
-        tail = yield from self._tail(head, mime)
         encoding = ""
-        if tail is None:
+        try:
+            tail = yield from self._tail(head, mime)
+        except (UnicodeDecodeError, _TooLongError) as error:
             if self._settings.json_binary == "reject":
-                raise RefusedError(replies.NOT_UTF8)
+                not_utf8 = isinstance(error, UnicodeDecodeError)
+                raise RefusedError(replies.NOT_UTF8 if not_utf8 else replies.TOO_LARGE) from None
             encoding = "base64"
             tail = yield from _base64_tail(head, mime)
         return self._outgoing(envelope, lifted, encoding, tail)
@@ -175,27 +181,25 @@ class Composer:
             f"\t{format_datetime(now)}\r\n"
         ).encode()
 
-    def _tail(self, head: bytes, mime: list[Piece]) -> Generator[None, None, bytearray | None]:
-        """The shared JSON text with `mime` as text; None where it must be base64.
+    def _tail(self, head: bytes, mime: list[Piece]) -> Generator[None, None, bytearray]:
+        """The shared JSON text with `mime` as text.
 
-        That is where the content is not UTF-8, or its escaped text would not fit the sink.
+        Raises UnicodeDecodeError where the content is not UTF-8, _TooLongError where its escaped
+        text would not fit the sink.
         """
         tail = bytearray(b",")
         tail += memoryview(head)[1:-1]
         tail += b',"mime":"'
         decoder = codecs.getincrementaldecoder("utf-8")()
-        try:
-            for piece in mime:
-                for start in range(0, len(piece), SLICE):
-                    text = decoder.decode(piece[start : start + SLICE])
-                    tail += memoryview(orjson.dumps(text))[1:-1]
-                    if len(tail) > self._gate.body_limit - PREFIX_ROOM:
-                        return None
-                    if len(tail) > SLICE:
-                        yield
-            decoder.decode(b"", True)
-        except UnicodeDecodeError:
-            return None
+        for piece in mime:
+            for start in range(0, len(piece), SLICE):
+                text = decoder.decode(piece[start : start + SLICE])
+                tail += memoryview(orjson.dumps(text))[1:-1]
+                if len(tail) > self._gate.body_limit - PREFIX_ROOM:
+                    raise _TooLongError
+                if len(tail) > SLICE:
+                    yield
+        decoder.decode(b"", True)
         tail += b'"}'
         return tail
 

@@ -202,6 +202,14 @@ def test_content_that_would_not_fit_as_text_is_base64():
     assert outgoing.encoding == ""
 
 
+def test_where_base64_is_not_allowed_text_that_does_not_fit_is_too_large():
+    gate = Gate(1 << 40)
+    gate.limit_body(200_000)
+    settings = message.Settings(json_binary="reject")
+    assert compose(b"\0" * 60_000, settings=settings, gate=gate)[0] == (552, "5.3.4")
+    assert compose(b"\xff" * 60_000, settings=settings, gate=gate)[0] == (554, "5.6.3")
+
+
 @pytest.mark.parametrize(("priority", "amqp"), [("0", 0), ("255", 255), ("256", None), ("x", None)])
 def test_priority_is_amqps_where_it_can_be(priority, amqp):
     (outgoing,), _ = compose(f"X-MQ-Priority: {priority}\r\n\r\n".encode())

@@ -229,9 +229,12 @@ def test_a_refused_chunk_is_consumed():
     assert codes(client.send(b"BDAT 6\r\nQUIT\r\nNOOP\r\n")) == ["503 5.5.1", "250 2.0.0"]
 
 
-def test_content_behind_a_refused_data_never_runs():
+@pytest.mark.parametrize(
+    "line", [b"DATA", b"data ", b"DATA x", b"DATA\0", b"DATA\r", b"DATA " + b"x" * 5000]
+)
+def test_content_behind_a_refused_data_never_runs(line):
     client = Client().hello()
-    assert codes(client.send(b"DATA\r\nNOOP\r\nRSET\r\n")) == ["554 5.5.0"]
+    assert codes(client.send(line + b"\r\nNOOP\r\nRSET\r\n")) == ["554 5.5.0"]
     assert client.session.closing
     assert client.send(b"NOOP\r\n") == b""
 

@@ -20,6 +20,7 @@ cdef class Content:
     cpdef Py_ssize_t feed_data(self, bytes data, Py_ssize_t start) except -2
     cpdef int feed_chunk(self, bytes data, Py_ssize_t start, Py_ssize_t stop) except -1
     cpdef int finish(self) except -1
+    cpdef int overflow(self) except -1
 
     cdef int begin(self, bytes data, Py_ssize_t start, Py_ssize_t stop) except -1
     cdef int copy(self, const char *text, Py_ssize_t length) except -1

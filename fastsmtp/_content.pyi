@@ -34,6 +34,8 @@ class Content:
         """
     def feed_chunk(self, data: bytes, start: int, stop: int) -> int:
         """Take `data[start:stop]` of a BDAT chunk: no dots, no end inside (RFC 3030 §2)."""
+    def overflow(self) -> int:
+        """More than `limit` octets are announced: keep nothing from now on."""
     def finish(self) -> int:
         """No more comes (BDAT LAST): what was held back is content too."""
 

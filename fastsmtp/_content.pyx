@@ -93,9 +93,14 @@ cdef class Content:
                 )
         self.data = self.edited = None
         if self.size > self.limit:
-            self.too_large = True
-            self.pieces = []
-            self.gathered = bytearray()
+            self.overflow()
+        return 0
+
+    cpdef int overflow(self) except -1:
+        """More than the limit comes: keep nothing from now on."""
+        self.too_large = True
+        self.pieces = []
+        self.gathered = bytearray()
         return 0
 
     cdef int store(self, bytes piece) except -1:

@@ -51,6 +51,9 @@ class Session:
     def envelope(self) -> Envelope:
         """Of the finished message."""
     @property
+    def refusal(self) -> Reply | None:
+        """The reply to the finished message, where it is refused whatever a sink says."""
+    @property
     def pieces(self) -> list[bytes]:
         """The finished message's content, in order; the list is the caller's."""
     @property

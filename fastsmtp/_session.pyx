@@ -94,7 +94,6 @@ cdef class Session:
     # Server: shared by all sessions of a worker
     cdef Rules rules
     cdef object gate
-    cdef object metrics
     cdef dict said  # the metrics' replies, by kind
 
     # Connection
@@ -118,13 +117,12 @@ cdef class Session:
     cdef Content content
     cdef object chunk  # octets of the BDAT chunk that are still to come
     cdef bint last_chunk
-    cdef object refusal  # what to say after a refused chunk
+    cdef readonly object refusal  # of the finished message, or of a chunk, where it is known
     cdef readonly unsigned long long received
 
     def __init__(self, Rules rules, gate, metrics, peer):
         self.rules = rules
         self.gate = gate
-        self.metrics = metrics
         self.said = metrics.replies
         self.peer = peer
         self.phase = COMMAND
@@ -352,10 +350,7 @@ cdef class Session:
     cdef Py_ssize_t take_refused_chunk(self, bytes data, Py_ssize_t at) except -2:
         cdef Py_ssize_t stop = self.chunk_end(data, at)
         if self.chunk == 0:
-            self.phase = COMMAND
-            self.progress += 1
-            self.say(self.refusal)
-            self.end_if_stopping()
+            self.end_refused_chunk()
         return stop
 
     cdef Py_ssize_t chunk_end(self, bytes data, Py_ssize_t at) except -2:
@@ -375,28 +370,32 @@ cdef class Session:
             self.say(replies.OK)
         return 0
 
+    cdef int end_refused_chunk(self) except -1:
+        """A chunk that is too much is the end of its message; another one never was of any."""
+        self.progress += 1
+        if self.state == CHUNKS:
+            return self.finish_message()
+        self.phase = COMMAND
+        self.say(self.refusal)
+        return self.end_if_stopping()
+
     cdef int begin_content(self) except -1:
         self.content = Content(self.rules.newlines, self.gate.maxsize)
         self.received = 0
         return 0
 
     cdef int finish_message(self) except -1:
-        """The true end of the content is there: refuse it, or wait for what becomes of it."""
+        """The true end of the content is there: wait for what becomes of the message."""
         cdef Py_ssize_t size = self.content.size
         self.progress += 1
-        reply = None
+        self.phase = WAITING
+        self.refusal = None
         if self.content.too_large:
-            reply = replies.TOO_LARGE
+            self.refusal = replies.TOO_LARGE
         elif size * len(self.envelope.recipients) > self.rules.maxfanout:
-            reply = replies.TOO_LARGE
+            self.refusal = replies.TOO_LARGE
         elif self.content.has_bare and self.rules.newlines == _content.REJECT:
-            reply = replies.BARE_NEWLINE
-        if reply is None:
-            self.phase = WAITING
-        else:
-            self.metrics.reject(reply)
-            self.phase = COMMAND
-            self.end_transaction(reply)
+            self.refusal = replies.BARE_NEWLINE
         return 0
 
     # Replies and the end of things
@@ -574,19 +573,14 @@ cdef int do_bdat(Session session, bytes argument) except -1:
         session.refusal = session.out_of_order()
         session.phase = REFUSED_CHUNK
     elif session.content.size + size > session.gate.maxsize:
-        session.reset_transaction()
-        session.metrics.reject(replies.TOO_LARGE)
-        session.refusal = replies.TOO_LARGE
+        session.content.overflow()
         session.phase = REFUSED_CHUNK
     else:
         session.last_chunk = last
         session.phase = CHUNK
     if size > 0:
         return 0
-    if session.phase == CHUNK:
-        return session.end_chunk()
-    session.phase = COMMAND
-    return session.say(session.refusal)
+    return session.end_chunk() if session.phase == CHUNK else session.end_refused_chunk()
 
 
 cdef int do_rset(Session session, bytes argument) except -1:

@@ -14,8 +14,10 @@ from typing import Any
 from fastsmtp import replies
 from fastsmtp._content import unfold
 from fastsmtp._parser import CommandError, parse_mailbox
+from fastsmtp.escaping import printable
 from fastsmtp.metrics import Metrics
-from fastsmtp.replies import Reply, printable
+from fastsmtp.peer import Peer
+from fastsmtp.replies import Reply
 
 log = logging.getLogger(__name__)
 
@@ -150,10 +152,21 @@ LISTS = {"ip": "ips", "tag": "tags"}
 class Lifted:
     """What the headers of one message said."""
 
-    __slots__ = ("_content", "_count", "_metrics", "_octets", "dsn", "envelope", "properties")
+    __slots__ = (
+        "_content",
+        "_count",
+        "_metrics",
+        "_octets",
+        "_peer",
+        "dsn",
+        "envelope",
+        "properties",
+    )
 
-    def __init__(self, content: bytes | bytearray, metrics: Metrics) -> None:
+    def __init__(self, content: bytes | bytearray, metrics: Metrics, peer: Peer) -> None:
+        """`peer` sent the message: log lines name it."""
         self._content = content
+        self._peer = peer
         self._metrics = metrics
         self._count = 0
         self._octets = 0
@@ -189,7 +202,12 @@ class Lifted:
     def malformed(self, name: str, value: str, expected: str) -> None:
         """A value is not of its header's type; `expected` says what is."""
         self._metrics.headers_malformed += 1
-        log.warning("header X-MQ-%s does not parse: %s", printable(name), printable(value))
+        log.warning(
+            "header X-MQ-%s does not parse: %s",
+            printable(name),
+            printable(value),
+            extra={"peer": self._peer},
+        )
 
     def own(self, name: str, value: str) -> None:
         """A header of the sender's own: a string, or a list of them where it is repeated."""

@@ -82,7 +82,7 @@ class Composer:
         settings: Settings,
         gate: Gate,
         metrics: Metrics,
-        lifted: Callable[[bytes | bytearray, Metrics], Lifted] = Lifted,
+        lifted: Callable[[bytes | bytearray, Metrics, Peer], Lifted] = Lifted,
     ) -> None:
         """`lifted` is what each message's headers are lifted into."""
         self._settings = settings
@@ -99,7 +99,7 @@ class Composer:
         """
         now = datetime.now(UTC)
         content = yield from _with_whole_header(pieces)
-        lifted = self._lifted(content, self._metrics)
+        lifted = self._lifted(content, self._metrics, peer)
         scan = HeaderScan(content, lifted.lift if self._lift else None)
         while not scan.run(SLICE):
             yield

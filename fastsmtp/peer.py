@@ -50,6 +50,7 @@ class Peer:
         "remote_ip",
         "remote_port",
         "secure",
+        "session",
         "tls",
         "user",
     )
@@ -59,6 +60,7 @@ class Peer:
         self.local_port = local_port
         self.remote_ip = remote_ip
         self.remote_port = remote_port
+        self.session = ""  # what log lines call this connection
         self.proxy: Proxy | None = None
         self.secure = False
         self.tls = ""  # protocol version where TLS ends here

@@ -1,10 +1,12 @@
 """Every reply that the server gives, as a value (RFC 5321 §4.2, enhanced codes RFC 2034, 3463).
 
-Takes nothing from a client: text that a client sent goes through `printable` first.
+Takes nothing from a client: text that a client sent goes through `escaping` first.
 A reply knows its bytes, so that sending one costs no formatting.
 """
 
 from collections.abc import Sequence
+
+from fastsmtp.escaping import printable
 
 MAX_LINE = 512
 """Octets of one reply line, its CRLF included (RFC 5321 §4.5.3.1.5)."""
@@ -44,13 +46,6 @@ def _cut(line: str) -> bytes:
     if len(encoded) <= MAX_LINE - 2:
         return encoded
     return encoded[: MAX_LINE - 2].decode(errors="ignore").encode()
-
-
-def printable(text: str) -> str:
-    """What a client sent, safe for a reply or a log line: controls become "?"; 200 characters."""
-    if len(text) <= 200 and text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else "?" for c in text[:200])
 
 
 def queued(stored: Sequence[tuple[str, str]]) -> Reply:

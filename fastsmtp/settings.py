@@ -369,7 +369,6 @@ class Settings:
         values.PATH,
         "",
         "File with one line a recipient, accepted or refused (MailerQ's received-log-file).",
-        unbuilt=True,
     )
     metrics_address: tuple[str, int] | None = setting(
         "Watching",

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     "wire": ["_parser", "_content", "_proxy"],
     "model": [
-        *("replies", "envelope", "peer", "gate", "ids", "metrics", "_durations"),
+        *("replies", "escaping", "envelope", "peer", "gate", "ids", "metrics", "_durations"),
         *("settings", "declaration", "values"),
     ],
     "session": ["_session"],

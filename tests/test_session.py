@@ -41,14 +41,15 @@ class Client:
         for part in parts:
             self.out += self.session.feed(part)
             while self.session.waiting:
-                self.messages.append(
-                    (
-                        self.session.envelope.sender,
-                        [r.mailbox for r in self.session.envelope.recipients],
-                        b"".join(self.session.pieces),
+                if self.session.refusal is None:
+                    self.messages.append(
+                        (
+                            self.session.envelope.sender,
+                            [r.mailbox for r in self.session.envelope.recipients],
+                            b"".join(self.session.pieces),
+                        )
                     )
-                )
-                self.out += self.session.resolve(self.outcome)
+                self.out += self.session.resolve(self.session.refusal or self.outcome)
         return self.out[before:]
 
 

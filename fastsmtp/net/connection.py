@@ -12,6 +12,7 @@ from fastsmtp import replies
 from fastsmtp._session import Rules, Session
 from fastsmtp.envelope import Envelope
 from fastsmtp.gate import Gate
+from fastsmtp.ids import Ids
 from fastsmtp.metrics import Metrics
 from fastsmtp.net.intake import Intake
 from fastsmtp.net.places import Places
@@ -36,6 +37,7 @@ class Reception:
     limit: int  # of them at most
     open: set["Connection"] = field(default_factory=set)
     refusal: Reply | None = None  # what new clients are told instead of the greeting
+    ids: Ids = field(default_factory=Ids)  # of sessions, for the log
     lost: asyncio.Event = field(default_factory=asyncio.Event)  # one of `open` has ended
 
 
@@ -96,6 +98,8 @@ class Connection(asyncio.Protocol):
             reception.places.leave()
             reception.metrics.connections_open -= 1
             reception.lost.set()
+            if reception.intake.tells:
+                log.debug("disconnected", extra={"peer": self.session.peer})
 
     def pause_writing(self) -> None:
         """The client does not read its replies: it is not read either."""
@@ -121,7 +125,9 @@ class Connection(asyncio.Protocol):
         try:
             self._advance(self.session.close(reply))
         except Exception:
-            log.exception("a connection could not be closed in order")
+            log.exception(
+                "a connection could not be closed in order", extra={"peer": self.session.peer}
+            )
             self.abort()
 
     def abort(self) -> None:
@@ -136,12 +142,15 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         reception.metrics.connections += 1
+        peer.session = reception.ids.fresh()
         if reception.places.taken() >= reception.limit:
             reception.metrics.say(replies.TOO_MANY_CONNECTIONS)
             transport.write(replies.TOO_MANY_CONNECTIONS.wire)
             transport.close()
             return
         self.session = Session(reception.rules, reception.gate, reception.metrics, peer)
+        if reception.intake.tells:
+            log.debug("connected", extra={"peer": peer})
         reception.open.add(self)
         reception.places.enter()
         reception.metrics.connections_open += 1
@@ -191,7 +200,7 @@ class Connection(asyncio.Protocol):
             transport.write_eof()
 
     def _fail(self) -> None:
-        log.exception("a session failed")
+        log.exception("a session failed", extra={"peer": self.session.peer})
         self.close(replies.INTERNAL)
 
     def _regulate(self) -> None:

@@ -7,7 +7,6 @@ a large one is composed in steps by a task of its own, so that nobody waits for 
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import partial
 
 from fastsmtp import replies
 from fastsmtp._durations import now
@@ -15,6 +14,7 @@ from fastsmtp._session import Session
 from fastsmtp.envelope import Envelope
 from fastsmtp.headers import RefusedError
 from fastsmtp.metrics import Metrics
+from fastsmtp.net.received_log import ReceivedLog
 from fastsmtp.payload import Composer, Outgoing, Steps
 from fastsmtp.replies import Reply
 from fastsmtp.sinks.base import Sink
@@ -28,13 +28,73 @@ Answer = Callable[[Envelope, Reply], None]
 """Told the reply to the message that has this envelope."""
 
 
+class Arrival:
+    """One finished message, until its reply is known."""
+
+    __slots__ = ("_begun", "_intake", "answer", "envelope", "outgoing", "peer", "size")
+
+    def __init__(self, intake: "Intake", session: Session, answer: Answer) -> None:
+        self._intake = intake
+        self._begun = now()
+        self.answer = answer
+        self.peer = session.peer
+        self.envelope = session.envelope
+        self.size = session.size  # octets, before newlines were repaired
+        self.outgoing: list[Outgoing] = []  # in the order of the envelope's recipients
+
+    def done(self, refusal: Reply | None) -> None:
+        """The sink knows what became of it."""
+        self.answer(self.envelope, self.rejected(refusal) if refusal else self._stored())
+
+    def failed(self, error: Exception) -> Reply:
+        """It cannot be handed over: the reply."""
+        if isinstance(error, RefusedError):
+            return self.rejected(error.reply)
+        log.error("a message could not be handed over", exc_info=error, extra={"peer": self.peer})
+        return self.rejected(replies.INTERNAL)
+
+    def rejected(self, reply: Reply) -> Reply:
+        """Count and log that it is answered with `reply`, which is given back."""
+        self._intake.metrics.reject(reply)
+        return self._ended(reply, [])
+
+    def _stored(self) -> Reply:
+        metrics = self._intake.metrics
+        metrics.messages += 1
+        metrics.recipients += len(self.outgoing)
+        metrics.octets += self.size
+        stored = [
+            (outgoing.id, recipient.mailbox)
+            for outgoing, recipient in zip(self.outgoing, self.envelope.recipients, strict=True)
+        ]
+        return self._ended(replies.queued(stored), [message_id for message_id, _ in stored])
+
+    def _ended(self, reply: Reply, ids: list[str]) -> Reply:
+        intake = self._intake
+        intake.metrics.in_flight -= 1
+        intake.metrics.reply_seconds.since(self._begun)
+        if intake.received_log is not None:
+            intake.received_log.add(ids, self.envelope, self.size, self.peer, reply)
+        if intake.tells:
+            log.debug("message answered: %r", reply, extra={"peer": self.peer, "ids": ids})
+        return reply
+
+
 class Intake:
     """Every message that one worker is answering."""
 
-    def __init__(self, composer: Composer, sink: Sink, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        composer: Composer,
+        sink: Sink,
+        metrics: Metrics,
+        received_log: ReceivedLog | None = None,
+    ) -> None:
+        self.metrics = metrics
+        self.received_log = received_log
+        self.tells = log.isEnabledFor(logging.DEBUG)
         self._composer = composer
         self._sink = sink
-        self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()  # of a large message: one at a time is composed
 
@@ -43,15 +103,13 @@ class Intake:
 
         Gives the reply where it is known at once; else `answer` is called with it, once, later.
         """
-        begun = now()
-        self._metrics.in_flight += 1
-        envelope = session.envelope
-        size = session.size
-        steps = self._composer.compose(envelope, session.peer, session.pieces)
-        if size > LARGE:
-            task = asyncio.get_running_loop().create_task(
-                self._compose_large(steps, envelope, size, begun, answer)
-            )
+        self.metrics.in_flight += 1
+        arrival = Arrival(self, session, answer)
+        if session.refusal is not None:
+            return arrival.rejected(session.refusal)
+        steps = self._composer.compose(arrival.envelope, arrival.peer, session.pieces)
+        if arrival.size > LARGE:
+            task = asyncio.get_running_loop().create_task(self._compose_large(steps, arrival))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return None
@@ -59,75 +117,27 @@ class Intake:
             while True:
                 next(steps)
         except StopIteration as finished:
-            return self._put(finished.value, envelope, size, begun, answer)
+            return self._put(finished.value, arrival)
         except Exception as error:
-            return self._failed(error, begun)
+            return arrival.failed(error)
 
-    async def _compose_large(
-        self, steps: Steps, envelope: Envelope, size: int, begun: float, answer: Answer
-    ) -> None:
+    async def _compose_large(self, steps: Steps, arrival: Arrival) -> None:
         async with self._turn:
             try:
                 while True:
                     next(steps)
                     await asyncio.sleep(0)
             except StopIteration as finished:
-                reply = self._put(finished.value, envelope, size, begun, answer)
+                reply = self._put(finished.value, arrival)
             except Exception as error:
-                reply = self._failed(error, begun)
+                reply = arrival.failed(error)
         if reply is not None:
-            answer(envelope, reply)
+            arrival.answer(arrival.envelope, reply)
 
-    def _failed(self, error: Exception, begun: float) -> Reply:
-        if isinstance(error, RefusedError):
-            return self._rejected(error.reply, begun)
-        log.error("a message could not be handed over", exc_info=error)
-        return self._rejected(replies.INTERNAL, begun)
-
-    def _rejected(self, reply: Reply, begun: float) -> Reply:
-        metrics = self._metrics
-        metrics.in_flight -= 1
-        metrics.reply_seconds.since(begun)
-        metrics.reject(reply)
-        return reply
-
-    def _put(
-        self,
-        outgoing: list[Outgoing],
-        envelope: Envelope,
-        size: int,
-        begun: float,
-        answer: Answer,
-    ) -> Reply | None:
+    def _put(self, outgoing: list[Outgoing], arrival: Arrival) -> Reply | None:
+        arrival.outgoing = outgoing
         try:
-            self._sink.put(outgoing, partial(self._done, outgoing, envelope, size, begun, answer))
+            self._sink.put(outgoing, arrival.done)
         except Exception as error:
-            return self._failed(error, begun)
+            return arrival.failed(error)
         return None
-
-    def _done(
-        self,
-        outgoing: list[Outgoing],
-        envelope: Envelope,
-        size: int,
-        begun: float,
-        answer: Answer,
-        refusal: Reply | None,
-    ) -> None:
-        """The sink knows what became of a message."""
-        if refusal is not None:
-            answer(envelope, self._rejected(refusal, begun))
-            return
-        metrics = self._metrics
-        metrics.in_flight -= 1
-        metrics.reply_seconds.since(begun)
-        metrics.messages += 1
-        metrics.recipients += len(outgoing)
-        metrics.octets += size
-        reply = replies.queued(
-            [
-                (stored.id, recipient.mailbox)
-                for stored, recipient in zip(outgoing, envelope.recipients, strict=True)
-            ]
-        )
-        answer(envelope, reply)

@@ -91,6 +91,8 @@ def _inaccessible(settings: Settings) -> Iterator[Problem]:
     ]
     if not settings.rabbitmq_address:
         uses.append(privileges.Use("queue-file", settings.queue_file, writes=True))
+    if settings.received_log:
+        uses.append(privileges.Use("received-log", settings.received_log, writes=True))
     for use, why in privileges.refused(uses, identity):
         who = f" by {settings.user or settings.group}" if identity else ""
         what = "written" if use.writes else "read"

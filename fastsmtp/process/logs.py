@@ -7,9 +7,12 @@ client can forge a line or talk to a terminal. Knows no sink and no session.
 import logging
 import sys
 import time
+from collections.abc import Sequence
 
 import orjson
 
+from fastsmtp.escaping import escaped
+from fastsmtp.peer import Peer
 from fastsmtp.settings import Settings
 
 
@@ -26,33 +29,41 @@ def setup(settings: Settings) -> None:
     logging.captureWarnings(True)
 
 
-def escaped(text: str, keep: str = "") -> str:
-    """`text` with everything that is not printable, but for `keep`, as a backslash escape."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
-    )
+def fields(record: logging.LogRecord) -> dict[str, str]:
+    """Whose event it is: `extra={"peer": Peer, "ids": [...]}` of the log call."""
+    found: dict[str, str] = {}
+    peer: Peer | None = getattr(record, "peer", None)
+    if peer is not None:
+        found["session"] = peer.session
+        found["client"] = peer.remote_ip
+        if peer.user:
+            found["user"] = peer.user
+    ids: Sequence[str] = getattr(record, "ids", ())
+    if ids:
+        found["ids"] = ",".join(ids)
+    return found
 
 
 class TextLines(logging.Formatter):
-    """`2026-11-23T01:02:03Z info message`."""
+    """`2026-11-23T01:02:03Z info message session=… client=… user=… ids=…`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
-        message = escaped(_message(self, record))
-        return f"{_time(record)} {record.levelname.lower()} {message}"
+        message = escaped(_message(self, record), keep="\\")
+        about = "".join(f" {name}={escaped(text)}" for name, text in fields(record).items())
+        return f"{_time(record)} {record.levelname.lower()} {message}{about}"
 
 
 class JsonLines(logging.Formatter):
-    """One object with `time`, `level` and `message`."""
+    """One object with `time`, `level`, `message`, and `session`, `client`, `user`, `ids`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
         event = {
             "time": _time(record),
             "level": record.levelname.lower(),
-            "message": escaped(_message(self, record), keep="\n\t"),  # JSON escapes these itself
+            "message": escaped(_message(self, record), keep="\\\n\t"),  # JSON escapes these itself
+            **fields(record),
         }
         return orjson.dumps(event).decode()
 

@@ -22,6 +22,7 @@ from fastsmtp.metrics import Metrics, Snapshot
 from fastsmtp.net.intake import Intake
 from fastsmtp.net.listener import Listener
 from fastsmtp.net.places import Places
+from fastsmtp.net.received_log import ReceivedLog
 from fastsmtp.payload import Composer
 from fastsmtp.process import config, logs, privileges
 from fastsmtp.settings import Settings
@@ -110,7 +111,8 @@ class Worker:
         self._gate = gate = Gate(settings.smtp_maxsize)
         self.sink = make_sink(settings, gate, self._metrics)
         composer = Composer(settings, gate, self._metrics)
-        intake = Intake(composer, self.sink, self._metrics)
+        self._received_log = ReceivedLog(settings.received_log) if settings.received_log else None
+        intake = Intake(composer, self.sink, self._metrics, self._received_log)
         self._listener = Listener(settings, gate, self._metrics, intake, places)
         self._stopping = asyncio.Event()
         self._others_accept = False
@@ -142,6 +144,8 @@ class Worker:
     async def stop(self) -> None:
         """Give mail in flight its time, then leave within a few seconds."""
         await self._listener.stop(self._settings.smtp_grace, others_accept=self._others_accept)
+        if self._received_log is not None:
+            self._received_log.flush()
         closing = asyncio.ensure_future(self.sink.close())
         await asyncio.wait([closing], timeout=CLOSE_TIMEOUT)
         if not closing.done():
@@ -149,6 +153,8 @@ class Worker:
             log.warning("%s did not close within %g s", self.sink, CLOSE_TIMEOUT)
             os._exit(0)
         closing.result()
+        if self._received_log is not None:
+            self._received_log.close()
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def _talk(parts: Iterator[bytes] | list[bytes], mode: str) -> tuple[bytes, list]
         while talk.waiting:
             recipients = [recipient.mailbox for recipient in talk.envelope.recipients]
             messages.append((talk.envelope.sender, recipients, b"".join(talk.pieces)))
-            out += talk.resolve(replies.OK)
+            out += talk.resolve(talk.refusal or replies.OK)
     return out, messages
 
 

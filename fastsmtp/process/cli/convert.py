@@ -19,6 +19,7 @@ from fastsmtp._content import Content
 from fastsmtp._parser import CommandError, parse_mail, parse_rcpt
 from fastsmtp._session import NEWLINES
 from fastsmtp.envelope import Envelope, Recipient
+from fastsmtp.escaping import printable
 from fastsmtp.gate import Gate
 from fastsmtp.headers import LISTS, SCALARS, Lifted, RefusedError
 from fastsmtp.metrics import Metrics
@@ -26,7 +27,6 @@ from fastsmtp.payload import Composer, Outgoing
 from fastsmtp.peer import Peer
 from fastsmtp.process.cli import options
 from fastsmtp.process.config import ConfigError
-from fastsmtp.replies import printable
 from fastsmtp.settings import Settings
 
 _NAMES = ["envelope", *LISTS, *SCALARS]
@@ -110,8 +110,10 @@ class _Noted(Lifted):
 
     __slots__ = ("_at", "_notes")
 
-    def __init__(self, content: bytes | bytearray, metrics: Metrics, *, notes: Notes) -> None:
-        super().__init__(content, metrics)
+    def __init__(
+        self, content: bytes | bytearray, metrics: Metrics, peer: Peer, *, notes: Notes
+    ) -> None:
+        super().__init__(content, metrics, peer)
         self._at = 0  # where the value of the header in hand begins
         self._notes = notes
 

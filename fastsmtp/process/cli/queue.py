@@ -14,9 +14,9 @@ from typing import Any
 
 import orjson
 
+from fastsmtp.escaping import printable
 from fastsmtp.payload import Outgoing
 from fastsmtp.process.cli import options
-from fastsmtp.replies import printable
 from fastsmtp.sinks.store import Entry, Store
 
 

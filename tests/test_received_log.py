@@ -1,0 +1,105 @@
+"""received-log: one line a recipient of every message that came to its end."""
+
+import re
+
+import pytest
+
+from fastsmtp.escaping import escaped
+from fastsmtp.process import control
+from tests.support.patience import until
+from tests.support.wire import Wire
+
+
+def lines(path):
+    """The fields of each line."""
+    return [line.split("\t") for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "received.log"
+
+
+def test_every_recipient_has_its_line_accepted_or_refused(start_daemon, path):
+    daemon = start_daemon(received_log=path, smtp_maxsize=100)
+    with Wire(daemon.port) as client:
+        client.ehlo()
+        ids = client.mail(b"Hi\r\n", recipients=["a@example.org", '"x\\y"@example.org']).ids
+        assert client.mail(b"x" * 200 + b"\r\n").code == 552
+        client.envelope("", ["late@example.org"])
+        assert client.bdat(b"x" * 200).code == 552
+    daemon.stop()
+    found = lines(path)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", line[0]) for line in found)
+    ok = "250 2.0.0 Ok, your message has been queued using the following identifiers:"
+    large = "552 5.3.4 Message too large"
+    assert [line[1:] for line in found] == [
+        [ids[0], "sender@example.com", "a@example.org", "4", "127.0.0.1", "-", ok],
+        [ids[1], "sender@example.com", '"x\\\\y"@example.org', "4", "127.0.0.1", "-", ok],
+        ["-", "sender@example.com", "rcpt@example.org", "202", "127.0.0.1", "-", large],
+        ["-", "", "late@example.org", "0", "127.0.0.1", "-", large],
+    ]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_lines_come_within_a_second_or_so_and_none_is_lost_at_the_end(start_daemon, path):
+    daemon = start_daemon(received_log=path)
+    with Wire(daemon.port) as client:
+        client.ehlo()
+        client.mail(b"Hi\r\n")
+        until(lambda: len(lines(path)) == 1, 3 * 1.0)
+        for _ in range(500):
+            client.mail(b"Hi\r\n")
+    daemon.stop()
+    assert len(lines(path)) == 501
+
+
+def test_a_reload_opens_the_file_anew(start_daemon, path):
+    daemon = start_daemon(received_log=path)
+    with Wire(daemon.port) as client:
+        client.ehlo()
+        client.mail(b"Hi\r\n")
+    path.rename(path.with_suffix(".1"))
+    assert control.ask_to_reload(daemon.process.pid)[0] == 0
+    with Wire(daemon.port) as client:
+        client.ehlo()
+        client.mail(b"Hi\r\n")
+    daemon.stop()
+    assert len(lines(path)) == len(lines(path.with_suffix(".1"))) == 1
+
+
+def test_a_full_disk_is_told_once_and_mail_goes_on(start_daemon):
+    daemon = start_daemon(received_log="/dev/full")
+    with Wire(daemon.port) as client:
+        client.ehlo()
+        assert client.mail(b"Hi\r\n").code == 250
+        daemon.wait_for(re.compile("received-log /dev/full: lines are lost: No space left"))
+        assert client.mail(b"Hi\r\n").code == 250
+    daemon.stop()
+    assert daemon.log.count("lines are lost") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [("a@b", "a@b"), ("a\tb\r\n", "a\\tb\\r\\n"), ("\x1b\\", "\\x1b\\\\"), ("é\u2028", "é\\u2028")],
+)
+def test_no_field_can_hold_what_ends_it(text, safe):
+    assert escaped(text) == safe
+
+
+def test_events_of_a_client_name_it(start_daemon):
+    daemon = start_daemon(log_level="debug", log_format="json")
+    with Wire(daemon.port) as client:
+        client.ehlo()
+        (message_id,) = client.mail(b"X-MQ-Priority: high\r\n\r\n").ids
+    until(lambda: "disconnected" in daemon.log)
+    found = re.findall(r'"message":"([^"]*)","session":"(\w+)","client":"127.0.0.1"', daemon.log)
+    assert [message for message, _ in found] == [
+        "connected",
+        "header X-MQ-priority does not parse: high",
+        "message answered: <Reply 250 2.0.0 Ok, your message has been queued using the following "
+        "identifiers:>",
+        "disconnected",
+    ]
+    assert len({session for _, session in found}) == 1
+    assert f'"ids":"{message_id}"' in daemon.log

@@ -240,7 +240,7 @@ def test_purge_of_single_messages(run: Run, add: Add) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["list"], ["show", "A"], ["export", "out"], ["purge", "--yes"]]
+    "arguments", [["list"], ["show", "A"], ["export", "out"], ["publish"], ["purge", "--yes"]]
 )
 def test_a_missing_queue_is_said_so(run: Run, path: Path, arguments: list[str]) -> None:
     done = run(*arguments)
@@ -270,5 +270,5 @@ def test_wrong_arguments_exit_with_2(run: Run) -> None:
     assert run("eat").returncode == 2
     assert run("show").returncode == 2
     assert run("list", "--no-such-setting", "1").returncode == 2
-    for command in ([], ["list"], ["show"], ["export"], ["purge"]):
+    for command in ([], ["list"], ["show"], ["export"], ["publish"], ["purge"]):
         assert run(*command, "--help").returncode == 0

@@ -82,6 +82,27 @@ def test_rows_come_back_in_order_page_by_page(path: str) -> None:
     store.close()
 
 
+def test_messages_are_read_in_order_within_bounds(path: str) -> None:
+    store = Store(path, create=True)
+    added = [row(f"ID{n:02}", b"x" * size) for n, size in enumerate([5, 3000, 10, 20, 5, 0])]
+    store.add(added)
+
+    def read(after: int, limit: int, octets: int) -> list[str]:
+        found = store.after(after, limit, octets)
+        assert [fields(one) for _, one in found] == [fields(store.get(one.id)) for _, one in found]
+        return [one.id for _, one in found]
+
+    assert read(0, 100, 1 << 20) == [one.id for one in added]
+    assert read(0, 2, 1 << 20) == ["ID00", "ID01"]
+    assert read(2, 100, 17 + 27) == ["ID02", "ID03"]  # each is 7 octets more than its tail
+    assert read(2, 100, 17 + 26) == ["ID02"]
+    assert read(1, 100, 10) == ["ID01"]  # one, however large it is
+    store.delete(["ID02", "ID05"])
+    assert read(2, 100, 1 << 20) == ["ID03", "ID04"]
+    assert read(5, 100, 1 << 20) == []
+    store.close()
+
+
 def test_ids_are_found_by_their_beginning(path: str) -> None:
     store = Store(path, create=True)
     store.add([row("AB1"), row("AB"), row("AC"), row("B")])

@@ -294,6 +294,31 @@ class Store:
             ).fetchone()
             return None if row is None else Outgoing(*row)
 
+    def after(self, seq: int, limit: int, octets: int) -> list[tuple[int, Outgoing]]:
+        """The next messages behind `seq`, each with its own seq, oldest first.
+
+        At most `limit`, their bodies `octets` together; the first is given however large it is.
+        Empty: there is none now. Raises StoreError.
+        """
+        with self._explained(), self._transaction("DEFERRED"):
+            last = None
+            sizes = self._db.execute(
+                "SELECT seq, length(prefix) + length(tail) FROM messages "  # reads no content
+                "WHERE seq > ? ORDER BY seq LIMIT ?",
+                (seq, limit),
+            )
+            for each, size in sizes:
+                octets -= size
+                if last is not None and octets < 0:
+                    break
+                last = each
+            rows = self._db.execute(
+                "SELECT seq, id, priority, encoding, prefix, tail FROM messages "
+                "WHERE seq > ? AND seq <= ? ORDER BY seq",
+                (seq, last),
+            )
+            return [(each, Outgoing(*row)) for each, *row in rows]
+
     def room(self) -> int:
         """Octets that fit still, by the limit and by the disk; an estimate. Raises StoreError."""
         with self._explained():

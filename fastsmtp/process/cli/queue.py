@@ -1,4 +1,4 @@
-"""`fastsmtp queue`: look at the embedded queue, take copies of its mail, empty it.
+"""`fastsmtp queue`: look at the embedded queue, take copies of its mail, publish or empty it.
 
 Works beside a daemon that writes; finds the file by the daemon's own settings. Status: 0 done,
 1 not done (no such queue or message, file unusable, not confirmed), 2 wrong arguments.
@@ -19,6 +19,23 @@ from fastsmtp.payload import Outgoing
 from fastsmtp.process.cli import options
 from fastsmtp.sinks.store import Entry, Store
 
+_PUBLISH = """\
+Publishes the messages of the embedded queue to RabbitMQ, oldest first, and deletes each when
+RabbitMQ has confirmed it. The daemon may run meanwhile; it ends when the queue is empty. What
+RabbitMQ does not take stays in the queue and is told; the exit status is 1 then.
+
+It may be interrupted (Control-C) and run again: nothing is lost. Each message is published at
+least once: after a crash, kill -9 or the loss of the broker, those that were on their way are
+published a second time, with the same message-id.
+
+Takes the options that fastsmtp --help lists. A daemon that fills the embedded queue is configured
+with rabbitmq-address: none, so the address is given here:
+
+  fastsmtp queue publish --config-file /etc/fastsmtp/config.txt \\
+      --rabbitmq-address amqp://user:password@localhost/ --rabbitmq-inbox inbox
+
+or --rabbitmq-address @FILE, which holds the address and its password."""
+
 
 class _NotDoneError(Exception):
     """What to tell the operator instead of doing it."""
@@ -28,7 +45,7 @@ def register(subparsers: options.Subparsers) -> None:
     """Add the subcommand and its own ones."""
     parser = subparsers.add_parser(
         "queue",
-        help="list, show, export or purge the mail in the embedded queue",
+        help="list, show, export, publish or purge the mail in the embedded queue",
         description="Looks into the embedded queue; the daemon may run meanwhile. Takes the "
         "options that fastsmtp --help lists; --queue-file and --config-file say which queue.",
     )
@@ -49,6 +66,14 @@ def register(subparsers: options.Subparsers) -> None:
     action.add_argument("--eml", action="store_true", help="its content into ID.eml, too")
     action.set_defaults(work=_export)
 
+    action = actions.add_parser(
+        "publish",
+        help="send everything to RabbitMQ, deleting what it has confirmed",
+        description=_PUBLISH,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    action.set_defaults(work=_publish)
+
     action = actions.add_parser("purge", help="delete messages; they are lost")
     action.add_argument("ids", metavar="ID", nargs="*", help="these only; without: all")
     action.add_argument("--yes", action="store_true", help="do not ask")
@@ -60,20 +85,22 @@ def run(args: argparse.Namespace) -> int:
     if args.work is None:
         args.parser.print_help()
         return 2
-    settings, _ = options.load(args)
+    args.settings, _ = options.load(args)
+    status: int | None
     try:
-        store = _open(settings.queue_file)
+        store = _open(args.settings.queue_file)
         try:
-            args.work(store, args)
+            status = args.work(store, args)
             sys.stdout.flush()
         finally:
             store.close()
     except BrokenPipeError:  # "| head": whoever reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (_NotDoneError, OSError) as error:
         print(f"fastsmtp: {error}", file=sys.stderr)
         return 1
-    return 0
+    return status or 0
 
 
 def _open(path: str) -> Store:
@@ -128,6 +155,12 @@ def _export(store: Store, args: argparse.Namespace) -> None:
     if watched and done >= 100:
         print(file=sys.stderr)
     print(f"{done} {_messages(done)} exported to {args.folder}")
+
+
+def _publish(store: Store, args: argparse.Namespace) -> int:
+    from fastsmtp.process.cli import publish  # late: the others start without its libraries
+
+    return publish.run(store, args.settings)
 
 
 def _purge(store: Store, args: argparse.Namespace) -> None:

@@ -26,6 +26,7 @@ class Presence:
     """Away: no connection for ordinary mail is up. Blocked: the broker has told an alarm."""
 
     def __init__(self, gate: Gate, metrics: Metrics) -> None:
+        self.trouble = ""  # why no mail can be taken now; "" where it can
         self._gate = gate
         self._metrics = metrics
         self._up: set[object] = set()  # connections for ordinary mail that publish
@@ -57,6 +58,7 @@ class Presence:
         if not self._up:
             log.info("RabbitMQ is %s: %s", "back" if self._told else "connected", where)
             self._told = False
+            self.trouble = ""
             self._end()
             self._gate.greeting = None
         self._up.add(connection)
@@ -83,7 +85,8 @@ class Presence:
     def blocked(self, connection: object) -> None:
         """The broker has an alarm of memory or disk."""
         if not self._blocked:
-            log.warning("RabbitMQ has an alarm of memory or disk: mail is answered 452")
+            self.trouble = "RabbitMQ has an alarm of memory or disk"
+            log.warning("%s: mail is answered 452", self.trouble)
         self._blocked.add(connection)
         self._update()
 
@@ -92,6 +95,7 @@ class Presence:
         if connection in self._blocked:
             self._blocked.remove(connection)
             if not self._blocked:
+                self.trouble = ""
                 log.info("RabbitMQ takes mail again")
             self._update()
 
@@ -101,6 +105,7 @@ class Presence:
         self._end()
 
     def _tell(self, what: str) -> None:
+        self.trouble = what
         if not self._told:
             self._told = True
             log.warning("%s; mail is answered 451 until it is back. %s", what, HINT)

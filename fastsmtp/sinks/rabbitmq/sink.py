@@ -26,8 +26,14 @@ START_TIMEOUT = 5.0
 class RabbitMQ:
     """The sink (`fastsmtp.sinks.base.Sink`) that is confirmed by a broker."""
 
-    def __init__(self, settings: Settings, gate: Gate, metrics: Metrics) -> None:
-        """Raises OSError or ValueError where it can never work as configured."""
+    def __init__(
+        self, settings: Settings, gate: Gate, metrics: Metrics, *, in_order: bool = False
+    ) -> None:
+        """Raises OSError or ValueError where it can never work as configured.
+
+        `in_order`: mail reaches the broker in the order of `put`, over one connection; so large
+        bodies keep the others, and where they are compressed the event loop, waiting.
+        """
         underlay.check()
         underlay.quiet()
         self._settings = settings
@@ -35,6 +41,7 @@ class RabbitMQ:
         self._limit = BodyLimit(settings.rabbitmq_maxsize, gate)
         self._cluster = Cluster(settings, self._limit)
         self._presence = Presence(gate, metrics)
+        self._in_order = in_order
         self._gzip = settings.rabbitmq_encoding == "gzip"
         self._links: list[Link] = []
         self._bulk: Link | None = None  # for large and unproven bodies
@@ -49,14 +56,25 @@ class RabbitMQ:
         """Connect; returns once mail may come in, or the first attempt has failed."""
         self._loop = asyncio.get_running_loop()
         self._presence.start()
-        self._links = [self._link() for _ in range(self._settings.rabbitmq_publishers)]
-        self._bulk = self._link(bulk=True)
+        publishers = 1 if self._in_order else self._settings.rabbitmq_publishers
+        self._links = [self._link() for _ in range(publishers)]
+        if not self._in_order:
+            self._bulk = self._link(bulk=True)
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                for link in self._all_links():
-                    await link.tried.wait()
+                await self.tried()
         except TimeoutError:
             log.debug("still connecting")
+
+    async def tried(self) -> None:
+        """Wait until mail may come in, or every address was tried in vain; see `trouble`."""
+        for link in self._all_links():
+            await link.tried.wait()
+
+    @property
+    def trouble(self) -> str:
+        """Why no mail can be taken now, for an operator, without passwords; "" where it can."""
+        return self._presence.trouble
 
     def _link(self, bulk: bool = False) -> Link:
         window = self._settings.rabbitmq_throttle
@@ -72,7 +90,7 @@ class RabbitMQ:
             self._loop.call_soon(delivery.refuse, replies.NOT_STORED)
         elif not self._gzip:
             self._publish(message, delivery)
-        elif sum(outgoing.size for outgoing in message) <= compression.INLINE:
+        elif self._in_order or sum(outgoing.size for outgoing in message) <= compression.INLINE:
             self._publish(compression.compress(message), delivery)
         else:
             work = self._loop.run_in_executor(None, compression.compress, message)
@@ -109,9 +127,9 @@ class RabbitMQ:
 
     def _link_for(self, size: int) -> Link | None:
         """Large and unproven bodies share no connection with ordinary mail."""
-        if size > min(MIB, self._limit.proven):
-            bulk = self._bulk
-            return bulk if bulk is not None and bulk.publisher.is_open else None
+        bulk = self._bulk
+        if bulk is not None and size > min(MIB, self._limit.proven):
+            return bulk if bulk.publisher.is_open else None
         for _ in self._links:
             self._turn = (self._turn + 1) % len(self._links)
             if self._links[self._turn].publisher.is_open:

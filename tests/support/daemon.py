@@ -3,6 +3,7 @@
 Nothing is mocked: what a test gives are settings, what it gets are a port, a log and exit codes.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -44,7 +45,11 @@ class Daemon:
     def start(self) -> None:
         """Start and wait for the ready line. A second start listens on the same port again."""
         before = self.launch()
-        ready = self.wait_for(READY, START_TIMEOUT, before)
+        try:
+            ready = self.wait_for(READY, START_TIMEOUT, before)
+        except AssertionError:
+            self.kill()
+            raise
         self.port = self.settings["smtp_port"] = int(ready[1])
 
     def launch(self) -> int:
@@ -54,7 +59,11 @@ class Daemon:
         self.config.write_text("".join(lines))
         with self.stderr.open("ab") as stderr:
             self.process = subprocess.Popen(
-                [*self.command, "--config-file", str(self.config)],
+                # setpriv: it ends with us, whatever becomes of us.
+                [
+                    *("setpriv", "--pdeathsig", "KILL"),
+                    *(*self.command, "--config-file", str(self.config)),
+                ],
                 env=self.env,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -108,7 +117,8 @@ class Daemon:
     def kill(self) -> None:
         """kill -9 of it and all that it started."""
         if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # all of them are gone already
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
 

@@ -99,9 +99,9 @@ soak: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## the ledger of 
 bench: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/bench-tools $(VENV)/test-tools ## speed and CPU against smtp-sink and aiosmtpd
 	$(BIN)/python -m bench
 
-docs: $(VENV)/built-$(FASTSMTP_BUILD) ## write docs/settings.md from the declarations
-	$(BIN)/python -m fastsmtp.process.settings_page >docs/settings.md
+docs: $(VENV)/built-$(FASTSMTP_BUILD) ## write docs/settings.md and docs/metrics.md from the declarations
 	$(BIN)/python -m fastsmtp.process.settings_page > docs/settings.md
+	$(BIN)/python -m fastsmtp.process.metrics_page > docs/metrics.md
 
 clean: ## remove everything that was built or installed here
 	rm -rf build dist *.egg-info $(VENV) $(RUN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tools

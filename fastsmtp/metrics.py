@@ -20,6 +20,9 @@ GAUGES = frozenset(["accepting", "broker_state", "connections_open", "in_flight"
 """What is true of workers that run; all else was counted, and stays true of those that ended."""
 
 
+BROKER_STATES = ("up", "away", "blocked")
+
+
 class Metrics:
     """Counts since the worker started."""
 
@@ -67,7 +70,7 @@ class Metrics:
         self.headers_reserved = 0  # the name is the server's, left in the MIME
 
         # RabbitMQ, in publishes: one a recipient
-        self.broker_state = ""  # "up", "away" or "blocked"; "": there is none to publish to
+        self.broker_state = ""  # one of BROKER_STATES; "": there is none to publish to
         self.broker_connects = 0  # connections that came up
         self.broker_published = 0  # began to leave
         self.broker_confirmed = 0  # of those, acked and not returned
@@ -81,7 +84,7 @@ class Metrics:
 
     def say(self, reply: Reply) -> None:
         """`reply` is given outside a session."""
-        self.replies[reply.kind] += 1
+        self.replies[reply.kind] = self.replies.get(reply.kind, 0) + 1
 
     def reject(self, reply: Reply) -> None:
         """A message came to its end and is answered with `reply`."""
@@ -90,7 +93,7 @@ class Metrics:
     def snapshot(self, gate: Gate) -> Snapshot:
         """Everything, as it is now."""
         found = {name: _plain(getattr(self, name)) for name in self.__slots__}
-        found["broker_state"] = {self.broker_state: 1} if self.broker_state else {}
+        found["broker_state"] = {state: int(state == self.broker_state) for state in BROKER_STATES}
         found["accepting"] = int(gate.refusal is None and gate.greeting is None)
         found["workers"] = {__version__: 1}
         found["cpu_seconds"] = time.process_time()

@@ -375,7 +375,6 @@ class Settings:
         values.ENDPOINT,
         "",
         "ip:port of an HTTP listener with /metrics (Prometheus), /healthz and /ready.",
-        unbuilt=True,
     )
 
     def __post_init__(self) -> None:

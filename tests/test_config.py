@@ -228,7 +228,6 @@ UNBUILT = {
     "smtp-connections-per-ip": "1",
     "smtp-maxmemory": "2GB",
     "rabbitmq-spill": "/var/lib/spill.db",
-    "metrics-address": "127.0.0.1:9090",
 }
 
 

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable
 
-from fastsmtp.metrics import Snapshot
 from fastsmtp.net.places import SLOTS, Places
 from fastsmtp.process.workers import Job, WorkerError, WorkerProcess
 
@@ -55,7 +54,7 @@ class Generation:
         """`on_end` is told each worker process that has ended."""
         self.number = number
         self.workers: list[WorkerProcess] = []  # processes that have not ended
-        self.restarts = 0
+        self.restarts = 0  # workers that died, and were replaced
         self._size = size
         self._settings = settings
         self._listening = listening
@@ -101,10 +100,6 @@ class Generation:
             keeper.cancel()  # it may be waiting to start one more
         while self._watchers:
             await asyncio.wait(self._watchers)
-
-    async def snapshots(self) -> list[Snapshot]:
-        """The counters of every worker."""
-        return list(await asyncio.gather(*(worker.snapshot() for worker in self.workers)))
 
     async def _start_worker(self, number: int) -> WorkerProcess:
         job = Job(

@@ -17,9 +17,10 @@ from fastsmtp import metrics
 from fastsmtp.metrics import Snapshot
 from fastsmtp.net import places
 from fastsmtp.net.listener import place
-from fastsmtp.process import config, control, logs, systemd
+from fastsmtp.process import config, control, logs, queue_file, systemd
 from fastsmtp.process.config import ConfigError
 from fastsmtp.process.generation import Generation, Slots
+from fastsmtp.process.http import Site
 from fastsmtp.process.reading import Sources, read_again
 from fastsmtp.process.sockets import Sockets
 from fastsmtp.process.workers import WorkerError, WorkerProcess
@@ -45,8 +46,8 @@ class Supervisor:
         self._sources = sources
         self._sockets = Sockets()
         self._slots = Slots(places.create())
-        self._generation: Generation  # the one that accepts
-        self._older: list[Generation] = []  # retired, not ended yet
+        self._generations: list[Generation] = []  # not ended; the last one accepts
+        self._site = Site(self._collect)  # for whoever watches
         self._ended: Snapshot = {}  # what workers that have ended had counted
         self._reloading = asyncio.Lock()
         self._stopping = asyncio.Event()
@@ -60,7 +61,8 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         try:
-            self._generation = await self._begin(1, self._settings, config.texts(self._settings))
+            texts = config.texts(self._settings)
+            self._generations.append(await self._begin(1, self._settings, texts))
         except (OSError, WorkerError) as error:
             log.error("%s", error)
             self._sockets.reduce(None)
@@ -98,8 +100,9 @@ class Supervisor:
     async def _reload(self) -> list[str]:
         texts, warnings = await read_again(self._sources)
         settings = config.from_texts(texts)
-        new = await self._begin(self._generation.number + 1, settings, texts)
-        old, self._generation = self._generation, new
+        old = self._generations[-1]
+        new = await self._begin(old.number + 1, settings, texts)
+        self._generations.append(new)
         self._settings = settings
         logs.setup(settings)
         self._retire(old)
@@ -120,14 +123,14 @@ class Supervisor:
             self._on_worker_end,
         )
         try:
-            await generation.start()
+            async with self._site.moved(settings.metrics_address):
+                await generation.start()
         except BaseException:
             self._sockets.reduce(self._settings)
             raise
         return generation
 
     def _retire(self, old: Generation) -> None:
-        self._older.append(old)
         old.retire()
         self._start(self._see_off(old, self._settings.smtp_grace))
 
@@ -140,15 +143,16 @@ class Supervisor:
             log.error("workers of generation %d did not end and are killed", old.number)
             old.kill()
             await old.wait()
-        self._older.remove(old)
-        if not self._older:
+        self._generations.remove(old)
+        self._ended = metrics.total((), [self._ended, {"restarts": old.restarts}])
+        if len(self._generations) == 1:
             self._sockets.reduce(self._settings)
 
     async def _shut_down(self) -> int:
         grace = self._settings.smtp_grace
         log.info("stopping: mail in flight has %g s", grace)
         systemd.notify("STOPPING=1")
-        generations = [self._generation, *self._older]
+        generations = list(self._generations)
         for generation in generations:
             generation.stop()
         ends = asyncio.create_task(_all_ended(generations))
@@ -164,6 +168,7 @@ class Supervisor:
                 generation.kill()
             await ends
         now.cancel()
+        self._site.close()
         self._sockets.reduce(None)
         for task in self._tasks:
             task.cancel()
@@ -176,7 +181,8 @@ class Supervisor:
         where = ", ".join(
             place(*bound.getsockname()[:2]) for bound in self._sockets.extend(settings)
         )
-        worker = self._generation.workers[0] if self._generation.workers else None
+        workers = self._generations[-1].workers
+        worker = workers[0] if workers else None
         line = (
             f"{what}: listening on {where}; queue: {worker.queue if worker else 'unknown'}; "
             f"TLS: off; AUTH: off; workers: {settings.smtp_threads}"
@@ -187,6 +193,25 @@ class Supervisor:
 
     def _on_worker_end(self, worker: WorkerProcess) -> None:
         self._ended = metrics.total((), [self._ended, worker.last])
+
+    async def _collect(self) -> Snapshot:
+        """What all workers have counted, and what is true of those that answer now."""
+        queue = await asyncio.to_thread(queue_file.snapshot, self._settings)
+        await asyncio.gather(*(worker.ask() for worker in self._workers))
+        workers = self._workers  # whoever has ended meanwhile is in `_ended` instead
+        restarts = sum(generation.restarts for generation in self._generations)
+        return metrics.total(
+            [queue, *(worker.last for worker in workers if worker.answers)],
+            [
+                {"restarts": restarts},
+                self._ended,
+                *(worker.last for worker in workers if not worker.answers),
+            ],
+        )
+
+    @property
+    def _workers(self) -> list[WorkerProcess]:
+        return [worker for generation in self._generations for worker in generation.workers]
 
     async def _feed_watchdog(self) -> None:
         interval = systemd.watchdog_interval()

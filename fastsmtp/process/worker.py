@@ -123,8 +123,9 @@ class Worker:
         return self._stopping.is_set()
 
     def snapshot(self) -> Snapshot:
-        """What it has counted."""
-        return self._metrics.snapshot(self._gate)
+        """What it has counted; one that ends takes no new mail."""
+        snapshot = self._metrics.snapshot(self._gate)
+        return snapshot | {"accepting": 0} if self.is_stopping else snapshot
 
     async def start(self, sockets: list[socket.socket]) -> None:
         """Begin to accept mail. Raises OSError or ValueError, whose text says what to change."""

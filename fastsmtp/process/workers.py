@@ -53,10 +53,11 @@ class WorkerProcess:
     retired: bool = False  # it was told to end
     started: float = field(default_factory=time.monotonic)
     last: Snapshot = field(default_factory=dict)  # the last counters that it told
+    answers: bool = False  # it told them when it was last asked
     ended: "asyncio.Future[int]" = field(init=False)  # the exit status, negative for a signal
     _ready: "asyncio.Future[str]" = field(init=False)
     _writer: asyncio.StreamWriter = field(init=False)
-    _answers: list["asyncio.Future[Snapshot]"] = field(default_factory=list)
+    _answers: list["asyncio.Future[bool]"] = field(default_factory=list)
     _tasks: list["asyncio.Task[Any]"] = field(default_factory=list)
 
     async def start(self) -> None:
@@ -98,16 +99,16 @@ class WorkerProcess:
         self.retired = True
         self._signal(signal.SIGKILL)
 
-    async def snapshot(self) -> Snapshot:
-        """Its counters; the last that it told where it does not answer."""
-        answer: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
+    async def ask(self) -> None:
+        """Let it tell its counters; `answers` and `last` hold what came of it."""
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._answers.append(answer)
         self._tell({"snapshot": True})
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                return await answer
+                self.answers = await answer
         except TimeoutError:
-            return self.last
+            self.answers = False
 
     @property
     def how_it_ended(self) -> str:
@@ -153,7 +154,7 @@ class WorkerProcess:
                 self._ready.exception()  # nobody may be waiting
             for answer in self._answers:
                 if not answer.done():
-                    answer.set_result(self.last)
+                    answer.set_result(False)
 
     def _take(self, message: dict[str, Any]) -> None:
         if "snapshot" in message:
@@ -161,7 +162,7 @@ class WorkerProcess:
             answers, self._answers = self._answers, []
             for answer in answers:
                 if not answer.done():
-                    answer.set_result(self.last)
+                    answer.set_result(True)
         elif "ready" in message:
             self._ready.set_result(message["ready"])
         elif "failed" in message and not self._ready.done():

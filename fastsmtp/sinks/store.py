@@ -260,6 +260,24 @@ class Store:
         with self._explained():
             return int(self._value("SELECT count(*) FROM messages"))
 
+    def span(self) -> int:
+        """Messages from the oldest to the newest, deleted ones between them too. Raises StoreError.
+
+        Looks at two rows, where `count` reads an index of them all; 0 where there is none.
+        """
+        with self._explained():
+            return int(
+                self._value(
+                    "SELECT coalesce((SELECT max(seq) FROM messages) "
+                    "- (SELECT min(seq) FROM messages) + 1, 0)"
+                )
+            )
+
+    def octets(self) -> int:
+        """Of disk that the file takes now, its WAL included. Raises StoreError."""
+        self._check()
+        return os.stat(self.path).st_size + self._wal_size()
+
     def entries(self, after: int = 0, limit: int = 500) -> list[Entry]:
         """Up to `limit` rows behind `after` (a seq), oldest first. Raises StoreError.
 

@@ -1,0 +1,60 @@
+"""Makes docs/metrics.md from the declarations: `python -m fastsmtp.process.metrics_page`."""
+
+from fastsmtp._durations import BOUNDS
+from fastsmtp.process.exposition import EXPOSED
+
+_INTRODUCTION = """\
+# Metrics and health
+
+<!-- Made by `python -m fastsmtp.process.metrics_page`; edit fastsmtp/process/exposition.py. -->
+
+`metrics-address: 127.0.0.1:9090` makes the supervisor listen there for HTTP. It is a plain
+listener without a password: bind it to loopback, or to a network that only watches.
+
+| path | answer |
+| --- | --- |
+| `/metrics` | the metrics below, over all workers, in the text format of Prometheus |
+| `/healthz` | 200 while the supervisor lives |
+| `/ready` | 200 while mail can come in; 503 while no worker is up, or every worker refuses mail \
+because the broker is away or has an alarm, or the disk is full |
+
+Every worker is asked when somebody looks; nothing is kept up to date for that, and a message costs
+less than a microsecond of counting. What workers had counted that have ended stays in the sums.
+
+- [`deploy/grafana/fastsmtp.json`](../deploy/grafana/fastsmtp.json): a dashboard, to be imported.
+- [`deploy/prometheus/alerts.yml`](../deploy/prometheus/alerts.yml): alert rules.
+
+```yaml
+scrape_configs:
+  - job_name: fastsmtp
+    static_configs:
+      - targets: ["127.0.0.1:9090"]
+```
+
+## Metrics
+
+| name | type | labels | meaning |
+| --- | --- | --- | --- |
+"""
+
+_LABELS = """
+`code` and `status` are the reply's (RFC 5321, RFC 3463); `reason` is its name in
+`fastsmtp/replies.py`, as two replies may share a code. All replies are shown from the start, so
+that a rate is right from the first one on; a reason that rejects messages is shown once it has.
+
+Bounds of the histograms, in seconds: {bounds}.
+"""
+
+
+def page() -> str:
+    """The text of docs/metrics.md."""
+    parts = [_INTRODUCTION]
+    for exposed in EXPOSED.values():
+        labels = ", ".join(f"`{label}`" for label in exposed.labels)
+        parts.append(f"| `{exposed.full_name}` | {exposed.kind} | {labels} | {exposed.help} |\n")
+    parts.append(_LABELS.format(bounds=", ".join(f"{bound:g}" for bound in BOUNDS)))
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    print(page(), end="")

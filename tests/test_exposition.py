@@ -1,0 +1,175 @@
+"""exposition: counters are shown as declared; docs, dashboard and alerts know the same names."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from fastsmtp import replies
+from fastsmtp._durations import now
+from fastsmtp.gate import Gate
+from fastsmtp.metrics import GAUGES, Metrics, total
+from fastsmtp.process import metrics_page
+from fastsmtp.process.exposition import EXPOSED, text
+
+ROOT = Path(__file__).parent.parent
+DASHBOARD = ROOT / "deploy" / "grafana" / "fastsmtp.json"
+ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
+
+OF_THE_SUPERVISOR = {"queue_messages", "queue_octets", "queue_limit", "restarts"}
+
+
+def shown(snapshot):
+    """{(name, labels): value} of the page."""
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text(snapshot).decode())
+        for sample in family.samples
+    }
+
+
+def names():
+    """Every name that a query may have."""
+    found = set()
+    for exposed in EXPOSED.values():
+        found.add(exposed.full_name)
+        if exposed.kind == "histogram":
+            found |= {f"{exposed.name}_{part}" for part in ("bucket", "sum", "count")}
+    return found - {each.name for each in EXPOSED.values() if each.kind == "histogram"}
+
+
+def test_everything_that_is_counted_is_shown():
+    assert set(Metrics().snapshot(Gate(1))) | OF_THE_SUPERVISOR == set(EXPOSED)
+
+
+def test_gauges_are_what_no_ended_worker_adds_to():
+    gauges = {name for name, exposed in EXPOSED.items() if exposed.kind == "gauge"}
+    assert gauges - OF_THE_SUPERVISOR == GAUGES
+
+
+def test_the_page_is_what_prometheus_reads():
+    metrics = Metrics()
+    metrics.messages = 7
+    metrics.broker_state = "blocked"
+    metrics.reject(replies.UNROUTABLE)
+    for seconds in (0, 0, 0.3, 100):
+        metrics.reply_seconds.since(now() - seconds)
+    found = shown(total([metrics.snapshot(Gate(1))], [{"restarts": 3}]))
+    assert found[("fastsmtp_messages_total",)] == 7
+    assert found[("fastsmtp_worker_restarts_total",)] == 3
+    assert found[("fastsmtp_broker_workers", ("state", "blocked"))] == 1
+    assert found[("fastsmtp_broker_workers", ("state", "up"))] == 0
+    labels = (("code", "451"), ("reason", "unroutable"), ("status", "4.3.5"))
+    assert found[("fastsmtp_rejected_messages_total", *labels)] == 1
+    labels = (("code", "354"), ("reason", "go_ahead"), ("status", ""))
+    assert found[("fastsmtp_replies_total", *labels)] == 0
+    bucket = "fastsmtp_reply_seconds_bucket"
+    assert found[(bucket, ("le", "0.0005"))] == 2
+    assert found[(bucket, ("le", "0.2"))] == 2
+    assert found[(bucket, ("le", "0.5"))] == 3
+    assert found[(bucket, ("le", "+Inf"))] == found[("fastsmtp_reply_seconds_count",)] == 4
+    assert found[("fastsmtp_reply_seconds_sum",)] == pytest.approx(100.3, rel=0.01)
+
+
+def test_what_a_newer_worker_counts_does_no_harm():
+    assert shown({"messages": 1, "greylisted": {"a": 1}}) == {("fastsmtp_messages_total",): 1}
+
+
+def test_names_follow_the_conventions_and_say_something():
+    for exposed in EXPOSED.values():
+        assert re.fullmatch(r"fastsmtp(_[a-z]+)+", exposed.name)
+        assert not exposed.name.endswith(("_total", "_count", "_sum", "_bucket"))
+        assert exposed.kind != "histogram" or exposed.name.endswith("_seconds")
+        assert len(exposed.help) > 20
+    assert len({exposed.name for exposed in EXPOSED.values()}) == len(EXPOSED)
+
+
+def test_the_page_of_the_documentation_is_what_the_declarations_say():
+    stored = ROOT / "docs" / "metrics.md"
+    assert stored.read_text("utf-8") == metrics_page.page(), "run: make docs"
+
+
+def expressions(tree):
+    """Every query in a dashboard or in rules."""
+    if isinstance(tree, dict):
+        yield from (value for key, value in tree.items() if key == "expr")
+        for value in tree.values():
+            yield from expressions(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from expressions(value)
+
+
+def mentioned(expression):
+    return set(re.findall(r"\bfastsmtp_\w+", expression))
+
+
+def check(expression):
+    """Its metrics exist, with these labels; its reasons and states are some that can be."""
+    assert expression.count("(") == expression.count(")")
+    assert mentioned(expression) <= names(), expression
+    by_name = {each.full_name: each for each in EXPOSED.values()}
+    for name, matchers in re.findall(r"\b(fastsmtp_\w+)\{([^}]*)\}", expression):
+        labels = re.findall(r"(\w+)=", matchers)
+        metric = by_name.get(name) or by_name[re.sub("_(bucket|sum|count)$", "", name)]
+        assert {*labels} <= {*metric.labels, "instance"}, expression
+    reasons = {kind.split(" ")[2] for kind in replies.KINDS}
+    for pattern in re.findall(r'reason=~?"([^"]*)"', expression):
+        assert set(pattern.split("|")) <= reasons
+    for pattern in re.findall(r'state=~?"([^"]*)"', expression):
+        assert set(pattern.split("|")) <= {"up", "away", "blocked"}
+
+
+def test_the_dashboard_asks_for_metrics_that_exist():
+    found = list(expressions(json.loads(DASHBOARD.read_text())))
+    assert len(found) > 20
+    for expression in found:
+        check(expression)
+
+
+def test_the_dashboard_shows_every_metric():
+    text = DASHBOARD.read_text()
+    assert [each.full_name for each in EXPOSED.values() if each.full_name not in text] == []
+
+
+def test_panels_of_the_dashboard_do_not_overlap():
+    cells = [
+        (x, y)
+        for panel in json.loads(DASHBOARD.read_text())["panels"]
+        for place in [panel["gridPos"]]
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
+
+
+def test_alerts_ask_for_metrics_that_exist():
+    rules = [
+        rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]
+    ]
+    assert len({rule["alert"] for rule in rules}) == len(rules) > 5
+    for rule in rules:
+        check(rule["expr"])
+        assert rule["labels"]["severity"] in ("critical", "warning", "info")
+        assert rule["annotations"]["summary"]
+        for label in re.findall(r"\$labels\.(\w+)", str(rule["annotations"])):
+            assert label in re.findall(r"\w+", rule["expr"]) or label == "instance"
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "fastsmtp_messages > 0",  # it is called …_total
+        'fastsmtp_replies_total{cause="internal"}',
+        'fastsmtp_replies_total{reason="nonsense"}',
+        "rate(fastsmtp_reply_seconds[5m])",
+        'fastsmtp_broker_workers{state="down"}',
+    ],
+)
+def test_the_check_finds_mistakes(expression):
+    with pytest.raises(AssertionError):
+        check(expression)

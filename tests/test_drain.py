@@ -205,7 +205,7 @@ def test_kill_9_in_the_middle_loses_nothing(
 def test_interrupted_it_finishes_what_is_in_flight_and_can_go_on(
     broker: Broker, queue: str, path: Path, number: signal.Signals
 ) -> None:
-    rows = [row(n) for n in range(8000)]
+    rows = [row(n) for n in range(5000)]
     fill(path, rows)
     running = Running(path, broker.url, queue, rabbitmq_throttle=50)
     running.wait_until_deleted(500)
@@ -216,7 +216,7 @@ def test_interrupted_it_finishes_what_is_in_flight_and_can_go_on(
     told = re.fullmatch(r"(\d+) messages published to .*; (\d+) are in the queue\n", out)
     assert told, out
     stay = left(path)
-    assert (int(told[1]), int(told[2])) == (8000 - len(stay), len(stay))
+    assert (int(told[1]), int(told[2])) == (5000 - len(stay), len(stay))
     assert stay
     status, out, err = publish(path, broker.url, queue)
     assert (status, err) == (0, "")
@@ -227,7 +227,7 @@ def test_interrupted_it_finishes_what_is_in_flight_and_can_go_on(
 def test_a_broker_that_hangs_ends_nothing_but_the_patience(
     paused: Broker, queue: str, path: Path
 ) -> None:
-    rows = [row(n) for n in range(6000)]
+    rows = [row(n) for n in range(5000)]
     fill(path, rows)
     running = Running(path, paused.url, queue, rabbitmq_throttle=50)
     running.wait_until_deleted(500)
@@ -300,7 +300,7 @@ def test_rows_that_are_too_large_stay_and_the_others_go_on(
 
 def test_a_broker_that_dies_in_the_middle(own_broker: Broker, queue: str, path: Path) -> None:
     broker = own_broker
-    rows = [row(n) for n in range(8000)]
+    rows = [row(n) for n in range(5000)]
     fill(path, rows)
     running = Running(path, broker.url, queue, rabbitmq_throttle=50)
     running.wait_until_deleted(500)

@@ -29,10 +29,10 @@ endef
 
 export FASTSMTP_BUILD FIRST_MAIL
 
-.PHONY: help run test lint debug sanitize fuzz soak bench docs clean tools
+.PHONY: help run test test-all wheels lint debug sanitize fuzz soak bench docs clean tools
 
 help: ## say what there is (default)
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-9s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-9s %s\n", $$1, $$2 }'
 
 # The virtual environment: each stamp is younger than what it was made from.
 $(VENV)/python:
@@ -42,7 +42,7 @@ $(VENV)/python:
 	@touch $@
 
 $(VENV)/installed: $(VENV)/python pyproject.toml setup.py
-	@find fastsmtp -name '*.so' -delete
+	@find fastsmtp -name "*$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')" -delete
 	$(BIN)/python -m pip install -q --group build
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --no-build-isolation --editable .
 	@rm -f $(VENV)/built-*; touch $@ $(VENV)/built-$(FASTSMTP_BUILD)
@@ -70,6 +70,22 @@ run: $(VENV)/built-$(FASTSMTP_BUILD) ## start on 127.0.0.1:2525 with the embedde
 
 test: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools lint ## install what the tests need, build, lint, run all tests
 	$(PYTEST) -n $(JOBS) --dist worksteal
+
+# Interpreters by name or path; each has a virtual environment of its own.
+PYTHONS ?= python3.11 python3.12 python3.13
+test-all: ## make test with each of PYTHONS
+	@for python in $(PYTHONS); do \
+		$(MAKE) test PYTHON=$$python VENV=.venv-$$(basename $$python) || exit 1; \
+	done
+
+wheels: ## dist/ gets a wheel for each of PYTHONS, tried in a clean environment
+	@for python in $(PYTHONS); do \
+		venv=.venv-$$(basename $$python); \
+		$(MAKE) -s $$venv/installed PYTHON=$$python VENV=$$venv && rm -rf build/wheel && \
+		$$venv/bin/python -m pip wheel -q --no-deps --no-build-isolation -w build/wheel . && \
+		$$venv/bin/python tests/check_wheel.py build/wheel/*.whl && \
+		mkdir -p dist && mv build/wheel/*.whl dist/ || exit 1; \
+	done
 
 lint: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## ruff, mypy, stubtest, cython-lint
 	$(BIN)/ruff check
@@ -104,5 +120,5 @@ docs: $(VENV)/built-$(FASTSMTP_BUILD) ## write docs/settings.md and docs/metrics
 	$(BIN)/python -m fastsmtp.process.metrics_page > docs/metrics.md
 
 clean: ## remove everything that was built or installed here
-	rm -rf build dist *.egg-info $(VENV) $(RUN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tools
+	rm -rf build dist *.egg-info .venv* $(RUN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tools
 	find fastsmtp \( -name '*.so' -o -name '*.c' -o -name __pycache__ \) -prune -exec rm -rf {} +

@@ -315,6 +315,7 @@ async def test_memory_alarm_refuses_and_clears(broker: Broker, queue: str) -> No
             # The broker tells it only to who publishes.
             assert await asyncio.wait_for(rabbit.put(b"sent into it"), 6) is replies.NO_SPACE
             assert rabbit.gate.refusal is replies.NO_SPACE
+            assert rabbit.metrics.broker_state == "blocked"
             assert await rabbit.put(b"later") is replies.NO_SPACE
             assert rabbit.gate.greeting is None
             await asyncio.sleep(1.5)
@@ -322,6 +323,7 @@ async def test_memory_alarm_refuses_and_clears(broker: Broker, queue: str) -> No
         finally:
             broker.ctl("set_vm_memory_high_watermark", "0.8")
         await eventually(lambda: rabbit.gate.refusal is None, 10)
+        assert rabbit.metrics.broker_state == "up"
         assert await rabbit.put(b"after") is None
         assert rabbit.metrics.broker_connects == 2
     assert {b"before", b"after"} <= set(bodies(await drain(broker.url, queue)))

@@ -5,8 +5,9 @@ recipient's own properties, `mime` last in it, is made once and shared by all re
 Does no I/O, and works in steps, so that a large message does not keep the others waiting.
 """
 
-import codecs
+import time
 from base64 import b64encode
+from codecs import utf_8_decode
 from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -97,7 +98,7 @@ class Composer:
 
         `pieces` is the content; the list is used up. Raises headers.RefusedError.
         """
-        now = datetime.now(UTC)
+        now = int(time.time())
         content = yield from _with_whole_header(pieces)
         lifted = self._lifted(content, self._metrics, peer)
         scan = HeaderScan(content, lifted.lift if self._lift else None)
@@ -136,13 +137,11 @@ class Composer:
             outgoing.append(Outgoing(message_id, priority, encoding, orjson.dumps(own)[:-1], tail))
         return outgoing
 
-    def _shared_properties(
-        self, envelope: Envelope, peer: Peer, lifted: Lifted, now: datetime
-    ) -> bytes:
+    def _shared_properties(self, envelope: Envelope, peer: Peer, lifted: Lifted, now: int) -> bytes:
         """The JSON text of what all recipients have in common, but for `mime`."""
         sender = envelope.sender if lifted.envelope is None else lifted.envelope
         shared: dict[str, Any] = {
-            "received": _timestamp(int(now.timestamp())),
+            "received": _timestamp(now),
             "hostname": self._settings.smtp_hostname,
             "envelope": sender,
             "connection": _connection(peer),
@@ -169,7 +168,7 @@ class Composer:
             return [peer.local_ip]
         return settings.smtp_default_ips
 
-    def _received_field(self, envelope: Envelope, peer: Peer, now: datetime) -> bytes:
+    def _received_field(self, envelope: Envelope, peer: Peer, now: int) -> bytes:
         """A trace field (RFC 5321 §4.4, protocol names RFC 3848, RFC 6531 §4.3)."""
         protocol = "UTF8SMTP" if envelope.smtputf8 else "ESMTP"
         protocol += ("S" if peer.secure else "") + ("A" if peer.user else "")
@@ -178,7 +177,7 @@ class Composer:
         return (
             f"Received: from {helo} ([{literal}])\r\n"
             f"\tby {self._settings.smtp_hostname} (fastsmtp) with {protocol};\r\n"
-            f"\t{format_datetime(now)}\r\n"
+            f"\t{format_datetime(datetime.fromtimestamp(now, UTC))}\r\n"
         ).encode()
 
     def _tail(self, head: bytes, mime: list[Piece]) -> Generator[None, None, bytearray]:
@@ -190,16 +189,18 @@ class Composer:
         tail = bytearray(b",")
         tail += memoryview(head)[1:-1]
         tail += b',"mime":"'
-        decoder = codecs.getincrementaldecoder("utf-8")()
+        carried = b""  # the beginning of a character
         for piece in mime:
             for start in range(0, len(piece), SLICE):
-                text = decoder.decode(piece[start : start + SLICE])
+                octets = carried + piece[start : start + SLICE]
+                text, used = utf_8_decode(octets, "strict", False)
+                carried = octets[used:]
                 tail += memoryview(orjson.dumps(text))[1:-1]
                 if len(tail) > self._gate.body_limit - PREFIX_ROOM:
                     raise _TooLongError
                 if len(tail) > SLICE:
                     yield
-        decoder.decode(b"", True)
+        utf_8_decode(carried, "strict", True)
         tail += b'"}'
         return tail
 
@@ -274,7 +275,16 @@ def _dsn(envelope: Envelope, recipient: Recipient, lifted: dict[str, Any]) -> di
     return dsn
 
 
-def _connection(peer: Peer) -> dict[str, Any]:
+def _connection(peer: Peer) -> orjson.Fragment:
+    """The connection's JSON text, made again when what may change of it has."""
+    changing = (peer.helo, peer.user, peer.secure)
+    if peer.described is None or peer.described[0] != changing:
+        peer.described = (changing, orjson.Fragment(orjson.dumps(_connection_facts(peer))))
+    fragment: orjson.Fragment = peer.described[1]
+    return fragment
+
+
+def _connection_facts(peer: Peer) -> dict[str, Any]:
     connection: dict[str, Any] = {
         "local-ip": peer.local_ip,
         "local-port": peer.local_port,

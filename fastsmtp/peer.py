@@ -1,6 +1,7 @@
 """Facts about one connection: who is at its ends and what protects it."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 
 def plain_address(text: str) -> str:
@@ -43,6 +44,7 @@ class Peer:
 
     __slots__ = (
         "cipher",
+        "described",
         "helo",
         "local_ip",
         "local_port",
@@ -67,3 +69,4 @@ class Peer:
         self.cipher = ""
         self.helo = ""  # the argument of HELO or EHLO; owned by the session
         self.user = ""  # after AUTH; owned by the session
+        self.described: tuple[object, Any] | None = None  # its JSON text; owned by payload

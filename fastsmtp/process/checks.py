@@ -72,7 +72,7 @@ def _inaccessible(settings: Settings) -> Iterator[Problem]:
     except ValueError as error:
         yield ("user", "group"), str(error)
         return
-    if identity is not None and os.geteuid() != 0 and identity.uid != os.geteuid():
+    if identity is not None and os.geteuid() != 0 and not privileges.is_us(identity):
         yield ("user", "group"), "only root can start workers as somebody else"
         return
     read: dict[str, tuple[str, ...]] = {

@@ -1,12 +1,15 @@
 """One generation of workers: same settings, same code, replaced one by one when they die."""
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from fastsmtp.net.places import SLOTS, Places
 from fastsmtp.process.workers import Job, WorkerError, WorkerProcess
+from fastsmtp.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -40,32 +43,35 @@ class Slots:
 
 
 class Generation:
-    """`size` workers that accept on `listening`."""
+    """Workers that accept on `listening`, as many as the settings want."""
 
     def __init__(
         self,
         number: int,
-        size: int,
-        settings: dict[str, str],
+        settings: Settings,
+        texts: dict[str, str],
         listening: list[int],
         slots: Slots,
         on_end: Callable[[WorkerProcess], None],
     ) -> None:
-        """`on_end` is told each worker process that has ended."""
+        """`texts` are the settings as its workers get them.
+
+        `on_end` is told each worker process that has ended.
+        """
         self.number = number
+        self.grace = settings.smtp_grace
         self.workers: list[WorkerProcess] = []  # processes that have not ended
         self.restarts = 0  # workers that died, and were replaced
-        self._size = size
-        self._settings = settings
+        self._size = settings.smtp_threads
+        self._texts = texts
         self._listening = listening
         self._slots = slots
         self._on_end = on_end
-        self._retired = False
-        self._keepers: list[asyncio.Task[None]] = []
-        self._watchers: set[asyncio.Task[None]] = set()
+        self._ending = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Start all workers; returns once they accept. Raises WorkerError; none is left then."""
+        """Start all workers; none accepts before all can. Raises WorkerError; none is left then."""
         try:
             started = [await self._start_worker(number) for number in range(1, self._size + 1)]
             for worker in started:
@@ -74,36 +80,40 @@ class Generation:
             self.kill()
             await self.wait()
             raise
-        self._keepers = [asyncio.create_task(self._keep(worker)) for worker in started]
+        for worker in started:
+            worker.accept()
+            self._do(self._keep(worker))
 
     def retire(self) -> None:
         """Others accept now: finish what is begun and end."""
-        self._retired = True
+        self._ending.set()
         for worker in self.workers:
             worker.retire()
 
     def stop(self) -> None:
         """End, answering new clients meanwhile."""
-        self._retired = True
+        self._ending.set()
         for worker in self.workers:
             worker.stop()
 
     def kill(self) -> None:
         """End at once."""
-        self._retired = True
+        self._ending.set()
         for worker in self.workers:
             worker.kill()
 
     async def wait(self) -> None:
-        """Until every process has ended."""
-        for keeper in self._keepers:
-            keeper.cancel()  # it may be waiting to start one more
-        while self._watchers:
-            await asyncio.wait(self._watchers)
+        """Until every process has ended, once they were told to."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def answer(self) -> None:
+        """Until every worker that accepts mail has answered, or ended."""
+        await asyncio.gather(*(worker.ask(None) for worker in self.workers if worker.accepting))
 
     async def _start_worker(self, number: int) -> WorkerProcess:
         job = Job(
-            settings=self._settings,
+            settings=self._texts,
             listening=self._listening,
             places=self._slots.descriptor,
             slot=self._slots.take(),
@@ -113,13 +123,13 @@ class Generation:
         worker = WorkerProcess(job)
         try:
             await worker.start()
-        except OSError as error:
+        except BaseException as error:
             self._slots.give_back(job.slot)
-            raise WorkerError(f"a worker cannot be started: {error}") from None
+            if isinstance(error, OSError):
+                raise WorkerError(f"a worker cannot be started: {error}") from None
+            raise
         self.workers.append(worker)
-        watcher = asyncio.create_task(self._watch(worker))
-        self._watchers.add(watcher)
-        watcher.add_done_callback(self._watchers.discard)
+        self._do(self._watch(worker))
         return worker
 
     async def _watch(self, worker: WorkerProcess) -> None:
@@ -129,26 +139,37 @@ class Generation:
         self._on_end(worker)
 
     async def _keep(self, worker: WorkerProcess) -> None:
-        """Replace a worker that dies, and its replacement, until the generation is retired."""
+        """Replace a worker that dies, and its replacement, until the generation ends."""
         delay = FIRST_DELAY
         while True:
+            since = time.monotonic()
             await asyncio.wait([worker.ended])
-            if self._retired:
-                return
-            if time.monotonic() - worker.started > YOUNG:
+            if time.monotonic() - since > YOUNG:
                 delay = FIRST_DELAY
-            log.error(
-                "worker %d (process %d) %s; another starts in %g s",
-                worker.job.number,
-                worker.pid,
-                worker.how_it_ended,
-                delay,
-            )
-            await asyncio.sleep(delay)
+            if self._ending.is_set():
+                return
+            name = f"worker {worker.job.number}"
+            was = f"{name} (process {worker.pid}) {worker.how_it_ended}"
+            log.error("%s; another starts in %g s", was, delay)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), delay)
+                return
             delay = min(2 * delay, LAST_DELAY)
             self.restarts += 1
             try:
                 worker = await self._start_worker(worker.job.number)
+                if self._ending.is_set():
+                    worker.kill()
                 await worker.wait_ready()
             except WorkerError as error:
-                log.error("%s", error)
+                if not self._ending.is_set():
+                    log.error("%s: %s", name, error)
+                worker.kill()
+            else:
+                worker.accept()
+                log.info("%s is process %d now", name, worker.pid)
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -34,12 +34,11 @@ def identity(settings: Settings) -> Identity | None:
     """Whom the settings ask for; None: nobody else. Raises ValueError for unknown names."""
     if not settings.user and not settings.group:
         return None
-    user = pwd.getpwuid(os.geteuid())
-    if settings.user:
-        try:
-            user = pwd.getpwnam(settings.user)
-        except KeyError:
-            raise ValueError(f"there is no user {settings.user!r} on this machine") from None
+    try:
+        user = pwd.getpwnam(settings.user) if settings.user else pwd.getpwuid(os.geteuid())
+    except KeyError:
+        who = repr(settings.user) if settings.user else f"with the number {os.geteuid()}"
+        raise ValueError(f"there is no user {who} on this machine") from None
     gid = user.pw_gid
     if settings.group:
         try:
@@ -52,29 +51,33 @@ def identity(settings: Settings) -> Identity | None:
 def become(settings: Settings) -> None:
     """Drop to `user` and `group` for good. Raises OSError or ValueError."""
     wanted = identity(settings)
-    if wanted is None or (wanted.uid, wanted.gid) == (os.geteuid(), os.getegid()):
-        return
-    os.initgroups(wanted.name, wanted.gid)
-    os.setgid(wanted.gid)
-    os.setuid(wanted.uid)
+    if wanted is not None and not is_us(wanted):
+        _become(wanted)
+
+
+def is_us(identity: Identity) -> bool:
+    """Nothing need be done to become them, so nobody need be root."""
+    return (identity.uid, identity.gid) == (os.geteuid(), os.getegid())
+
+
+def _become(identity: Identity) -> None:
+    os.initgroups(identity.name, identity.gid)
+    os.setgid(identity.gid)
+    os.setuid(identity.uid)
 
 
 def refused(uses: Iterable[Use], identity: Identity | None) -> Iterator[tuple[Use, str]]:
-    """What `identity` (None: we) may not do, and why; asked in a process that is them."""
+    """What `identity` (None: we) may not do, and why; asked in a process that becomes them."""
     uses = list(uses)
-    if identity is None or identity.uid == os.geteuid():
+    if identity is None or is_us(identity):
         answers = _try(uses)
     else:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "fastsmtp.process.privileges"],
-            input=json.dumps(uses),
-            capture_output=True,
+            input=json.dumps([identity, uses]),
+            stdout=subprocess.PIPE,
             text=True,
             check=True,
-            cwd="/",
-            user=identity.uid,
-            group=identity.gid,
-            extra_groups=os.getgrouplist(identity.name, identity.gid),
         )
         answers = json.loads(done.stdout)
     for use, why in zip(uses, answers, strict=True):
@@ -84,20 +87,23 @@ def refused(uses: Iterable[Use], identity: Identity | None) -> Iterator[tuple[Us
 
 def _try(uses: Iterable[Use]) -> list[str]:
     """Why each is not possible, "" where it is."""
-    return [_try_writing(use.path) if use.writes else _try_reading(use.path) for use in uses]
+    answers: list[str] = []
+    for use in uses:
+        try:
+            answers.append(_try_writing(Path(use.path)) if use.writes else _try_reading(use.path))
+        except OSError as error:
+            answers.append(str(error.strerror))
+    return answers
 
 
 def _try_reading(path: str) -> str:
-    try:
-        with open(path, "rb"):
-            return ""
-    except OSError as error:
-        return str(error.strerror)
+    with open(path, "rb"):
+        return ""
 
 
-def _try_writing(path: str) -> str:
+def _try_writing(path: Path) -> str:
     """Nothing is made or changed: the rights of the file, or the nearest folder, decide."""
-    target = Path(path).absolute()
+    target = path.absolute()
     if target.is_dir():
         return os.strerror(errno.EISDIR)
     if target.exists() and not os.access(target, os.R_OK | os.W_OK):
@@ -113,4 +119,6 @@ def _try_writing(path: str) -> str:
 
 
 if __name__ == "__main__":
-    json.dump(_try([Use(*each) for each in json.load(sys.stdin)]), sys.stdout)
+    whom, what = json.load(sys.stdin)
+    _become(Identity(*whom))
+    json.dump(_try([Use(*each) for each in what]), sys.stdout)

@@ -41,7 +41,8 @@ async def read_again(sources: Sources) -> tuple[dict[str, str], list[str]]:
         raise ConfigError([f"reading the configuration took over {TIMEOUT:g} s"], []) from None
     if reader.returncode != 0:
         last = err.decode(errors="replace").strip().rpartition("\n")[2]
-        raise ConfigError([f"the installed fastsmtp does not work: {last}"], [])
+        why = last or f"it ended with status {reader.returncode}"
+        raise ConfigError([f"the installed fastsmtp does not work: {why}"], [])
     found = json.loads(out)
     if found["errors"]:
         raise ConfigError(found["errors"], found["warnings"])

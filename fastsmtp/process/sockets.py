@@ -6,7 +6,7 @@ One that goes is emptied first: who waits in its backlog is told 421.
 
 import socket
 
-from fastsmtp.net.listener import bind, turn_away
+from fastsmtp.net.listener import ListenError, bind, turn_away
 from fastsmtp.settings import Settings
 
 Place = tuple[str, int]
@@ -29,8 +29,7 @@ class Sockets:
         try:
             for place in wanted:
                 if place not in self._bound:
-                    address, port = place
-                    self._bound[place] = bind((address,) if address else (), (port,))
+                    self._bound[place] = self._bind(*place)
                     added.append(place)
         except OSError:
             for place in added:
@@ -44,10 +43,24 @@ class Sockets:
         for place in [place for place in self._bound if place not in wanted]:
             self._close(place)
 
+    def _bind(self, address: str, port: int) -> list[socket.socket]:
+        try:
+            return bind((address,) if address else (), (port,))
+        except ListenError:
+            if any(port == ours for _, ours in self._bound):
+                # One address and all of them exclude each other, unless SO_REUSEPORT hides it
+                # where another program has the port.
+                raise ListenError(
+                    f"smtp-ip: port {port} is ours already, on other addresses, and a reload "
+                    "cannot change between all addresses and some: stop fastsmtp and start it"
+                ) from None
+            raise
+
     def _close(self, place: Place) -> None:
         for bound in self._bound.pop(place):
             turn_away(bound)
 
 
 def _places(settings: Settings) -> list[Place]:
-    return [(ip, port) for port in settings.smtp_port for ip in settings.smtp_ip or ("",)]
+    addresses = dict.fromkeys(settings.smtp_ip or ("",))
+    return [(ip, port) for port in settings.smtp_port for ip in addresses]

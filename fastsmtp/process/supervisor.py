@@ -49,7 +49,8 @@ class Supervisor:
         self._generations: list[Generation] = []  # not ended; the last one accepts
         self._site = Site(self._collect)  # for whoever watches
         self._ended: Snapshot = {}  # what workers that have ended had counted
-        self._reloading = asyncio.Lock()
+        self._changing = asyncio.Lock()  # a generation is made; sockets come and go
+        self._beginning: asyncio.Task[None] | None = None  # the start of its workers
         self._stopping = asyncio.Event()
         self._now = asyncio.Event()  # stop without waiting
         self._tasks: set[asyncio.Task[object]] = set()
@@ -61,17 +62,19 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         try:
-            texts = config.texts(self._settings)
-            self._generations.append(await self._begin(1, self._settings, texts))
+            async with self._changing:
+                await self._begin(1, self._settings, config.texts(self._settings))
         except (OSError, WorkerError) as error:
-            log.error("%s", error)
             self._sockets.reduce(None)
+            if self._stopping.is_set():
+                log.info("stopped before it was ready")
+                return 0
+            log.error("%s", error)
             return 1
-        commands = await control.listen(self.reload)
-        self._tell_ready("ready")
-        self._start(self._feed_watchdog())
-        await self._stopping.wait()
-        commands.close()
+        async with control.listening(self.reload):
+            self._tell_ready("ready")
+            self._start(self._feed_watchdog())
+            await self._stopping.wait()
         return await self._shut_down()
 
     async def reload(self) -> tuple[int, list[str]]:
@@ -79,33 +82,30 @@ class Supervisor:
 
         Where anything is wrong nothing changes: status 2 for the configuration, else 1.
         """
-        async with self._reloading:
-            if self._stopping.is_set():
-                return 1, ["fastsmtp is stopping"]
+        async with self._changing:
             systemd.reloading()
             try:
                 return 0, await self._reload()
             except ConfigError as error:
-                said = [f"error: {line}" for line in error.errors]
-                status = 2
-            except (OSError, WorkerError) as error:
-                said = [f"error: {error}"]
-                status = 1
+                why, status = error.errors, 2
+            except (OSError, ValueError, WorkerError) as error:
+                why, status = [str(error)], 1
             finally:
-                systemd.notify("READY=1")
-            for line in said:
-                log.error("reload refused, nothing has changed: %s", line.removeprefix("error: "))
-            return status, [*said, "reload refused, nothing has changed"]
+                if not self._stopping.is_set():
+                    systemd.notify("READY=1")
+            for line in why:
+                log.error("reload refused, nothing has changed: %s", line)
+            return status, [*(f"error: {line}" for line in why), "nothing has changed"]
 
     async def _reload(self) -> list[str]:
         texts, warnings = await read_again(self._sources)
         settings = config.from_texts(texts)
         old = self._generations[-1]
         new = await self._begin(old.number + 1, settings, texts)
-        self._generations.append(new)
         self._settings = settings
         logs.setup(settings)
-        self._retire(old)
+        old.retire()
+        self._start(self._see_off(old))
         for line in warnings:
             log.warning("%s", line)
         said = self._tell_ready(f"reloaded, generation {new.number}")
@@ -113,31 +113,29 @@ class Supervisor:
 
     async def _begin(self, number: int, settings: Settings, texts: dict[str, str]) -> Generation:
         """A generation that accepts mail; raises OSError or WorkerError, and leaves nothing."""
-        listening = self._sockets.extend(settings)
+        if self._stopping.is_set():
+            raise WorkerError("fastsmtp is stopping")
+        listening = [bound.fileno() for bound in self._sockets.extend(settings)]
         generation = Generation(
-            number,
-            settings.smtp_threads,
-            texts,
-            [bound.fileno() for bound in listening],
-            self._slots,
-            self._on_worker_end,
+            number, settings, texts, listening, self._slots, self._on_worker_end
         )
         try:
             async with self._site.moved(settings.metrics_address):
-                await generation.start()
+                self._beginning = asyncio.create_task(generation.start())
+                await self._beginning
+        except asyncio.CancelledError:
+            self._reduce_sockets()
+            raise WorkerError("fastsmtp is stopping") from None
         except BaseException:
-            self._sockets.reduce(self._settings)
+            self._reduce_sockets()
             raise
+        self._generations.append(generation)
         return generation
 
-    def _retire(self, old: Generation) -> None:
-        old.retire()
-        self._start(self._see_off(old, self._settings.smtp_grace))
-
-    async def _see_off(self, old: Generation, grace: float) -> None:
+    async def _see_off(self, old: Generation) -> None:
         """Wait until an old generation is gone, and for the sockets that were only its own."""
         try:
-            async with asyncio.timeout(grace + AFTER_GRACE):
+            async with asyncio.timeout(old.grace + AFTER_GRACE):
                 await old.wait()
         except TimeoutError:
             log.error("workers of generation %d did not end and are killed", old.number)
@@ -145,14 +143,19 @@ class Supervisor:
             await old.wait()
         self._generations.remove(old)
         self._ended = metrics.total((), [self._ended, {"restarts": old.restarts}])
+        async with self._changing:
+            self._reduce_sockets()
+
+    def _reduce_sockets(self) -> None:
+        """Close the sockets that no setting wants, once no old worker may be accepting on them."""
         if len(self._generations) == 1:
             self._sockets.reduce(self._settings)
 
     async def _shut_down(self) -> int:
-        grace = self._settings.smtp_grace
+        generations = list(self._generations)
+        grace = max(generation.grace for generation in generations)
         log.info("stopping: mail in flight has %g s", grace)
         systemd.notify("STOPPING=1")
-        generations = list(self._generations)
         for generation in generations:
             generation.stop()
         ends = asyncio.create_task(_all_ended(generations))
@@ -216,6 +219,7 @@ class Supervisor:
     async def _feed_watchdog(self) -> None:
         interval = systemd.watchdog_interval()
         while interval:
+            await self._generations[-1].answer()
             systemd.notify("WATCHDOG=1")
             await asyncio.sleep(interval)
 
@@ -227,6 +231,8 @@ class Supervisor:
         if self._stopping.is_set():
             self._now.set()
         self._stopping.set()
+        if self._beginning is not None:
+            self._beginning.cancel()
 
     def _start(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(work)

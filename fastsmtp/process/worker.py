@@ -25,6 +25,7 @@ from fastsmtp.net.places import Places
 from fastsmtp.net.received_log import ReceivedLog
 from fastsmtp.payload import Composer
 from fastsmtp.process import config, logs, privileges
+from fastsmtp.process.workers import BLOCKED
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Sink
 from fastsmtp.sinks.embedded import Embedded
@@ -50,7 +51,9 @@ def default_sink(settings: Settings, gate: Gate, metrics: Metrics) -> Sink:
 
 def main(make_sink: MakeSink = default_sink) -> int:
     """Take the job from standard input and do it; gives the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the supervisor, too
+    # A terminal, or systemd, may send these to the supervisor and to us: what ends us is its word
+    # or SIGTERM, and until `start` can take that, workers.BLOCKED are blocked.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     job: Job = json.load(sys.stdin)
     setproctitle(f"fastsmtp: worker {job['number']}, generation {job['generation']}")
@@ -68,14 +71,14 @@ async def _work(job: Job, settings: Settings, make_sink: MakeSink) -> int:
     try:
         privileges.become(settings)
         worker = Worker(settings, make_sink, Places(job["places"], job["slot"]))
-        await worker.start([socket.socket(fileno=number) for number in job["listening"]])
+        await worker.start()
     except (OSError, ValueError) as error:
         tell(failed=str(error))
         await writer.drain()
         return 1
     tell(ready=str(worker.sink))
     listening = asyncio.create_task(_listen(reader, worker, tell))
-    await worker.run()
+    await worker.run([socket.socket(fileno=number) for number in job["listening"]])
     await worker.stop()
     tell(snapshot=worker.snapshot())
     await writer.drain()
@@ -92,6 +95,8 @@ async def _listen(
             message = json.loads(line)
             if "snapshot" in message:
                 tell(snapshot=worker.snapshot())
+            elif "accept" in message:
+                worker.accept()
             elif "retire" in message:
                 worker.retire()
     except ConnectionError:
@@ -114,6 +119,7 @@ class Worker:
         self._received_log = ReceivedLog(settings.received_log) if settings.received_log else None
         intake = Intake(composer, self.sink, self._metrics, self._received_log)
         self._listener = Listener(settings, gate, self._metrics, intake, places)
+        self._told = asyncio.Event()  # to accept, or to end
         self._stopping = asyncio.Event()
         self._others_accept = False
 
@@ -127,19 +133,30 @@ class Worker:
         snapshot = self._metrics.snapshot(self._gate)
         return snapshot | {"accepting": 0} if self.is_stopping else snapshot
 
-    async def start(self, sockets: list[socket.socket]) -> None:
-        """Begin to accept mail. Raises OSError or ValueError, whose text says what to change."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stopping.set)
+    async def start(self) -> None:
+        """Have everything that mail needs. Raises OSError or ValueError: what to change."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
         await self.sink.start()
-        await self._listener.start(sockets)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
+
+    def accept(self) -> None:
+        """All workers of the generation are ready: `run` may accept mail."""
+        self._told.set()
 
     def retire(self) -> None:
         """End; new clients are others'."""
         self._others_accept = True
-        self._stopping.set()
+        self._end()
 
-    async def run(self) -> None:
-        """Until it is told to end."""
+    def _end(self) -> None:
+        self._stopping.set()
+        self._told.set()
+
+    async def run(self, sockets: list[socket.socket]) -> None:
+        """Accept mail on `sockets` once it is told to, until it is told to end."""
+        await self._told.wait()
+        if not self.is_stopping:
+            await self._listener.start(sockets)
         await self._stopping.wait()
 
     async def stop(self) -> None:

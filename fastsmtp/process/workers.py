@@ -1,7 +1,8 @@
 """One worker process as its supervisor sees it: started, ready, retired, ended.
 
 The worker is executed, never forked, so it runs the code that is on disk. It gets its job as JSON
-on standard input and inherits the sockets; then both sides talk JSON lines over a socket pair.
+on standard input and inherits the sockets; then both sides talk JSON lines over a socket pair:
+ready or failed, accept, retire, and its counters whenever they are asked for.
 """
 
 import asyncio
@@ -10,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from dataclasses import dataclass, field
 from subprocess import PIPE
 from typing import Any
@@ -21,6 +21,9 @@ COMMAND = [sys.executable, "-P", "-m", "fastsmtp.process.worker"]
 
 START_TIMEOUT = 60.0
 """Seconds from the start of a worker until it is ready."""
+
+BLOCKED = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
+"""Signals that a worker unblocks when it can take them: they come to whole process groups."""
 
 ANSWER_TIMEOUT = 2.0
 """Seconds that a worker has to tell its counters."""
@@ -50,8 +53,7 @@ class WorkerProcess:
     job: Job
     pid: int = 0
     queue: str = ""  # where its mail goes, once it is ready
-    retired: bool = False  # it was told to end
-    started: float = field(default_factory=time.monotonic)
+    accepting: bool = False  # it was told to accept mail
     last: Snapshot = field(default_factory=dict)  # the last counters that it told
     answers: bool = False  # it told them when it was last asked
     ended: "asyncio.Future[int]" = field(init=False)  # the exit status, negative for a signal
@@ -68,7 +70,16 @@ class WorkerProcess:
         with theirs:
             self.job.control = theirs.fileno()
             passed = (*self.job.listening, self.job.places, self.job.control)
-            process = await asyncio.create_subprocess_exec(*COMMAND, stdin=PIPE, pass_fds=passed)
+            signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *COMMAND, stdin=PIPE, pass_fds=passed
+                )
+            except BaseException:
+                ours.close()
+                raise
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
         self.pid = process.pid
         reader, self._writer = await asyncio.open_unix_connection(sock=ours)
         self._tasks = [
@@ -77,35 +88,42 @@ class WorkerProcess:
         ]
 
     async def wait_ready(self) -> None:
-        """Until it accepts mail; raises WorkerError."""
+        """Until it can accept mail; raises WorkerError."""
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 self.queue = await asyncio.shield(self._ready)
         except TimeoutError:
             raise WorkerError(f"a worker was not ready after {START_TIMEOUT:g} s") from None
 
+    def accept(self) -> None:
+        """Accept mail."""
+        self.accepting = True
+        self._tell({"accept": True})
+
     def retire(self) -> None:
         """Accept no more: others take its place on the same sockets."""
-        self.retired = True
         self._tell({"retire": True})
 
     def stop(self) -> None:
         """End, and answer new clients with 421 meanwhile."""
-        self.retired = True
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End at once."""
-        self.retired = True
         self._signal(signal.SIGKILL)
 
-    async def ask(self) -> None:
-        """Let it tell its counters; `answers` and `last` hold what came of it."""
+    async def ask(self, seconds: float | None = ANSWER_TIMEOUT) -> None:
+        """Let it tell its counters; `answers` and `last` hold what came of it.
+
+        It has so many seconds; None: as many as it likes.
+        """
+        if self.ended.done():
+            return
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._answers.append(answer)
         self._tell({"snapshot": True})
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
+            async with asyncio.timeout(seconds):
                 self.answers = await answer
         except TimeoutError:
             self.answers = False
@@ -116,7 +134,10 @@ class WorkerProcess:
         status = self.ended.result()
         if status >= 0:
             return f"ended with status {status}"
-        return f"was killed by {signal.Signals(-status).name}"
+        try:
+            return f"was killed by {signal.Signals(-status).name}"
+        except ValueError:
+            return f"was killed by signal {-status}"
 
     def _signal(self, number: int) -> None:
         if not self.ended.done():

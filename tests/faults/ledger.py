@@ -57,6 +57,7 @@ class Ledger:
     replies: dict[str, int] = field(default_factory=dict)  # token → code
     copies: Counter[tuple[str, str]] = field(default_factory=Counter)  # (token, recipient)
     damaged: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)  # how connections ended that no reply ended
     acknowledged: int = 0
     last_acknowledged: float = 0.0  # seconds of time.monotonic
 

@@ -5,7 +5,6 @@ and begins anew when its connection breaks. It never sends a message twice.
 """
 
 import asyncio
-import contextlib
 import random
 import threading
 import time
@@ -22,7 +21,11 @@ REPLY_TIMEOUT = 60.0
 
 
 class RefusedError(Exception):
-    """The server did not take the message's beginning; it has no outcome to log."""
+    """The server did not take what was sent, or ends the connection (421); it said so."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 class Session:
@@ -38,8 +41,12 @@ class Session:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            with contextlib.suppress(OSError, EOFError, TimeoutError, RefusedError):
+            try:
                 await self.connection()
+            except RefusedError:
+                pass
+            except (OSError, EOFError) as error:
+                self.ledger.broken.append(repr(error))
             await asyncio.sleep(self.random.uniform(0, 0.1))
 
     async def connection(self) -> None:
@@ -55,12 +62,14 @@ class Session:
             self.writer.transport.abort()
 
     async def reply(self) -> int:
-        """The code of the next reply."""
+        """The code of the next reply; raises RefusedError for 421."""
         async with asyncio.timeout(REPLY_TIMEOUT):
             while True:
                 line = await self.reader.readline()
                 if not line.endswith(b"\r\n"):
                     raise EOFError
+                if line.startswith(b"421 "):
+                    raise RefusedError(421)
                 if line[3:4] == b" ":
                     return int(line[:3])
 
@@ -101,7 +110,11 @@ class Session:
             last = b"BDAT %d LAST\r\n" % len(content) + content
         self.ledger.sent(mail)
         self.writer.write(last)
-        self.ledger.answered(mail.token, await self.reply())
+        try:
+            self.ledger.answered(mail.token, await self.reply())
+        except RefusedError as refused:
+            self.ledger.answered(mail.token, refused.code)
+            raise
 
 
 class Load:

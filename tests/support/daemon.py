@@ -55,8 +55,7 @@ class Daemon:
     def launch(self) -> int:
         """Start and do not wait; gives how long the log was before."""
         assert self.process is None
-        lines = (f"{key.replace('_', '-')}: {value}\n" for key, value in self.settings.items())
-        self.config.write_text("".join(lines))
+        self.write_config()
         with self.stderr.open("ab") as stderr:
             self.process = subprocess.Popen(
                 # setpriv: it ends with us, whatever becomes of us.
@@ -72,6 +71,35 @@ class Daemon:
                 start_new_session=True,
             )
             return stderr.tell()
+
+    def write_config(self) -> None:
+        lines = (f"{key.replace('_', '-')}: {value}\n" for key, value in self.settings.items())
+        self.config.write_text("".join(lines))
+
+    def reload(self, *options: str, **settings: object) -> tuple[int, str]:
+        """`fastsmtp reload` with other settings: exit status, and all that it printed."""
+        assert self.process is not None
+        self.settings |= settings
+        self.write_config()
+        done = subprocess.run(
+            [*COMMAND, "reload", *(options or ("--pid", str(self.process.pid)))],
+            env=self.env,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    def ended(self, timeout: float) -> int:
+        """Its exit status, once it has ended by itself."""
+        assert self.process is not None
+        status = self.process.wait(timeout)
+        self.process = None
+        return status
 
     @property
     def log(self) -> str:

@@ -27,6 +27,15 @@ class Session:
     def waiting(self) -> bool:
         """A message is finished: take `envelope` and `pieces`, then call `resolve`."""
     @property
+    def credentials(self) -> tuple[str, bytes] | None:
+        """User and password, to be checked: then call `authenticated`. Input is kept meanwhile."""
+    @property
+    def starting_tls(self) -> bool:
+        """STARTTLS was accepted: read no more, write, shake hands, then call `secured`."""
+    @property
+    def refused(self) -> bool:
+        """`refuse` was called: nothing but QUIT is answered any more."""
+    @property
     def closing(self) -> bool:
         """The dialogue is over: write what was given, then close."""
     @property
@@ -61,6 +70,12 @@ class Session:
         """Octets of the finished message after unstuffing, before newlines were repaired."""
     def greet(self) -> bytes:
         """Give the greeting, or the refusal that the gate has instead."""
+    def refuse(self) -> bytes:
+        """Give 554 instead of the greeting; from then on only QUIT is answered."""
+    def authenticated(self, reply: Reply) -> bytes:
+        """Tell what the credentials are worth (235 or the refusal), and go on with the backlog."""
+    def secured(self) -> None:
+        """The handshake is done: what was said before is forgotten (RFC 3207 §4.2)."""
     def feed(self, data: bytes) -> bytes:
         """Take what the client sent, give the replies to all of it."""
     def resolve(self, reply: Reply) -> bytes:

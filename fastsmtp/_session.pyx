@@ -8,6 +8,8 @@ gate's word.
 The states and commands are one table, COMMANDS, near the end.
 """
 
+from binascii import a2b_base64
+
 from libc.string cimport memchr, memcmp, strlen
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -57,6 +59,7 @@ cdef enum State:
     RECIPIENTS = 8  # and at least one RCPT
     CHUNKS = 16  # and at least one BDAT
     ANY = 31
+    REFUSED = 32  # the client's address may not come in: nothing but QUIT
 
 # What the next octet is.
 cdef enum Phase:
@@ -66,7 +69,16 @@ cdef enum Phase:
     CHUNK  # of BDAT
     REFUSED_CHUNK  # its octets are thrown away, then the refusal is said
     WAITING  # for what becomes of a finished message; input is kept
+    CHECKING  # for what the credentials are worth; input is kept
+    HANDSHAKE  # of TLS: the caller's
     CLOSED
+
+# What the next line of an AUTH exchange is (RFC 4954 §4).
+cdef enum Exchange:
+    NONE
+    PLAIN
+    LOGIN_USER
+    LOGIN_PASSWORD
 
 
 cdef class Rules:
@@ -79,6 +91,9 @@ cdef class Rules:
     cdef Py_ssize_t maxrecipients
     cdef object maxfanout
     cdef int maxerrors
+    cdef bint tls  # a certificate is there
+    cdef bint auth  # a client must authenticate
+    cdef bint insecure_auth
 
     def __init__(self, settings):
         self.hostname = settings.smtp_hostname
@@ -88,6 +103,9 @@ cdef class Rules:
         self.maxrecipients = settings.smtp_maxrecipients
         self.maxfanout = settings.smtp_maxfanout
         self.maxerrors = settings.smtp_maxerrors
+        self.tls = bool(settings.smtp_certificate)
+        self.auth = bool(settings.smtp_username or settings.smtp_auth)
+        self.insecure_auth = settings.smtp_insecure_auth
 
 
 cdef class Session:
@@ -111,6 +129,9 @@ cdef class Session:
     cdef readonly Py_ssize_t backlog  # octets in `kept`
     cdef list out  # replies not yet given to the caller
     cdef readonly unsigned long long progress
+    cdef Exchange exchange
+    cdef str user  # of the credentials at hand
+    cdef readonly tuple credentials
 
     # Transaction
     cdef readonly object envelope
@@ -142,12 +163,20 @@ cdef class Session:
         return self.phase == WAITING
 
     @property
+    def starting_tls(self):
+        return self.phase == HANDSHAKE
+
+    @property
+    def refused(self):
+        return self.state == REFUSED
+
+    @property
     def in_content(self):
         return self.phase in (DATA, CHUNK, REFUSED_CHUNK)
 
     @property
     def idle(self):
-        return self.state <= READY and self.phase in (COMMAND, OVERLONG)
+        return self.state in (START, READY, REFUSED) and self.phase in (COMMAND, OVERLONG)
 
     @property
     def pieces(self):
@@ -164,11 +193,18 @@ cdef class Session:
             return self.close(self.gate.greeting)
         return f"220 {self.rules.hostname} ESMTP fastsmtp\r\n".encode()
 
+    def refuse(self):
+        self.state = REFUSED
+        self.say(replies.ACCESS_DENIED)
+        return self.take_replies()
+
     def feed(self, bytes data):
-        if self.phase == WAITING:
+        if self.phase == WAITING or self.phase == CHECKING:
             self.kept.append(data)
             self.backlog += PyBytes_GET_SIZE(data)
             return b""
+        if self.phase == HANDSHAKE:
+            return self.close(replies.PROTOCOL_ERROR)
         self.run(data)
         return self.take_replies()
 
@@ -179,12 +215,26 @@ cdef class Session:
             self.errors = 0
         self.phase = COMMAND
         self.end_transaction(reply)
-        if self.kept:
-            data = b"".join(self.kept)
-            self.kept = []
-            self.backlog = 0
-            self.run(data)
-        return self.take_replies()
+        return self.go_on()
+
+    def authenticated(self, reply):
+        if self.phase != CHECKING:
+            return b""
+        if reply.code == 235:
+            self.peer.user = self.user
+        self.phase = COMMAND
+        self.credentials = None
+        self.progress += 1
+        self.say(reply)
+        self.end_if_stopping()
+        return self.go_on()
+
+    def secured(self):
+        self.phase = COMMAND
+        self.reset_transaction()
+        self.state = START
+        self.peer.helo = self.peer.user = ""
+        self.progress += 1
 
     def stop(self):
         self.stopping = True
@@ -198,6 +248,15 @@ cdef class Session:
         return self.take_replies()
 
     # The input
+
+    cdef bytes go_on(self):
+        """Take what came while the session waited."""
+        if self.kept:
+            data = b"".join(self.kept)
+            self.kept = []
+            self.backlog = 0
+            self.run(data)
+        return self.take_replies()
 
     cdef bytes take_replies(self):
         if not self.out:
@@ -214,7 +273,7 @@ cdef class Session:
             data = self.rest + data
             self.rest = b""
         length = PyBytes_GET_SIZE(data)
-        while at < length and self.phase != WAITING and self.phase != CLOSED:
+        while at < length and self.phase < WAITING:
             if self.phase == DATA:
                 at = self.take_data(data, at)
             elif self.phase == CHUNK:
@@ -225,7 +284,7 @@ cdef class Session:
                 at = self.take_overlong(data, at)
             else:
                 at = self.take_command(data, at)
-        if self.phase == WAITING and at < length:
+        if at < length and (self.phase == WAITING or self.phase == CHECKING):
             self.kept.append(data[at:])
             self.backlog = length - at
         return 0
@@ -253,7 +312,7 @@ cdef class Session:
         cdef Py_ssize_t end, said
         if stop < 0:
             end = PyBytes_GET_SIZE(data)
-            if end - at > line_limit(octets + at, end - at):
+            if end - at > self.line_limit(octets + at, end - at):
                 self.phase = OVERLONG
                 self.rest_ends_in_cr = octets[end - 1] == c"\r"
             else:
@@ -268,20 +327,28 @@ cdef class Session:
         end = stop - 1
         if end > at and octets[end - 1] == c"\r":
             end -= 1
-        if stop - at > line_limit(octets + at, stop - at):
+        if stop - at > self.line_limit(octets + at, stop - at):
+            self.exchange = NONE
             self.say(replies.LINE_TOO_LONG)
         elif has_control(octets + at, end - at):
+            self.exchange = NONE
             self.say(replies.BAD_LINE)
+        elif self.exchange:
+            self.response(PyBytes_FromStringAndSize(octets + at, end - at))
         else:
             self.command(PyBytes_FromStringAndSize(octets + at, end - at))
         self.spoken = True
-        if self.phase != DATA and stop < PyBytes_GET_SIZE(data) and (
-            is_data(octets + at, end - at)
+        if stop < PyBytes_GET_SIZE(data) and (
+            self.phase == HANDSHAKE or self.phase != DATA and is_data(octets + at, end - at)
         ):
-            # Octets behind a DATA that is refused were meant as content: they never run.
+            # Octets behind STARTTLS would be taken as protected; octets behind a DATA that is
+            # refused were meant as content. Neither ever runs.
             del self.out[said:]
             self.say_and_close(replies.PROTOCOL_ERROR)
         return stop
+
+    cdef Py_ssize_t line_limit(self, const char *line, Py_ssize_t length) noexcept:
+        return AUTH_LIMIT if self.exchange else line_limit(line, length)
 
     cdef Py_ssize_t take_overlong(self, bytes data, Py_ssize_t at) except -2:
         """Throw away the rest of a line that is too long, then say so."""
@@ -295,6 +362,7 @@ cdef class Session:
             self.rest_ends_in_cr = PyBytes_AS_STRING(data)[stop - 1] == c"\r"
             return stop
         self.line_begun = False
+        self.exchange = NONE
         self.progress += 1
         self.phase = COMMAND
         self.spoken = True
@@ -317,6 +385,8 @@ cdef class Session:
     cdef int unknown(self, bytes verb) except -1:
         if not self.spoken and (verb in _HTTP_VERBS or b":" in verb[1:]):
             self.say_and_close(replies.PROTOCOL_ERROR)
+        elif self.state == REFUSED:
+            self.say(replies.WRONG_ORDER)
         else:
             self.say(replies.UNKNOWN_COMMAND)
         return 0
@@ -329,6 +399,48 @@ cdef class Session:
         if self.state == SENDER:
             return replies.NO_RECIPIENTS
         return replies.WRONG_ORDER
+
+    # Authentication (RFC 4954, PLAIN by RFC 4616)
+
+    cdef int challenge(self, Exchange exchange, bytes text) except -1:
+        self.exchange = exchange
+        self.out.append(b"334 %b\r\n" % text)
+        return 0
+
+    cdef int response(self, bytes line) except -1:
+        """A line of the exchange; "*" cancels it."""
+        cdef Exchange exchange = self.exchange
+        self.exchange = NONE
+        if line == b"*":
+            return self.say(replies.AUTH_CANCELLED)
+        try:
+            octets = a2b_base64(line, strict_mode=True)
+        except ValueError:
+            return self.say(replies.BAD_BASE64)
+        if exchange == PLAIN:
+            return self.take_plain(octets)
+        if exchange == LOGIN_USER:
+            self.user = user_name(octets)
+            return self.challenge(LOGIN_PASSWORD, b"UGFzc3dvcmQ6")  # Password:
+        return self.check(self.user, octets)
+
+    cdef int take_plain(self, bytes octets) except -1:
+        parts = octets.split(b"\0")
+        if len(parts) != 3:
+            return self.say(replies.BAD_BASE64)
+        identity, user, password = parts
+        if identity and identity != user:
+            return self.say(replies.BAD_CREDENTIALS)
+        return self.check(user_name(user), password)
+
+    cdef int check(self, str user, bytes password) except -1:
+        """Let the caller find out what they are worth; a name that nobody can have is worth none."""
+        if user is None:
+            return self.say(replies.BAD_CREDENTIALS)
+        self.user = user
+        self.credentials = (user, password)
+        self.phase = CHECKING
+        return 0
 
     # The content
 
@@ -443,6 +555,10 @@ cdef class Session:
         lines = [self.rules.hostname.encode(), b"PIPELINING", b"SIZE %d" % self.gate.maxsize]
         if self.rules.eight_bit:
             lines += [b"8BITMIME", b"SMTPUTF8"]
+        if self.rules.tls and not self.peer.secure:
+            lines.append(b"STARTTLS")
+        if self.rules.auth and (self.peer.secure or self.rules.insecure_auth):
+            lines.append(b"AUTH PLAIN LOGIN")
         lines += [
             b"ENHANCEDSTATUSCODES",
             b"CHUNKING",
@@ -459,6 +575,15 @@ cdef Py_ssize_t line_limit(const char *line, Py_ssize_t length) noexcept:
         if i == length or line[i] & 0xDF != b"AUTH"[i]:
             return COMMAND_LIMIT
     return AUTH_LIMIT
+
+
+cdef str user_name(bytes octets):
+    """A name without controls; None where it is none."""
+    try:
+        name = octets.decode()
+    except UnicodeDecodeError:
+        return None
+    return name if name and name.isprintable() else None
 
 
 cdef bint is_data(const char *line, Py_ssize_t length) noexcept:
@@ -511,6 +636,10 @@ cdef int do_mail(Session session, bytes argument) except -1:
     cdef Mail mail
     if session.state > READY:
         return session.say(replies.NESTED_MAIL)
+    if session.rules.auth and not session.peer.user:
+        return session.say(replies.AUTH_REQUIRED)
+    if not session.peer.known:
+        return session.say(replies.UNKNOWN_CLIENT)
     try:
         mail = parse_mail(argument)
     except CommandError as error:
@@ -609,7 +738,38 @@ cdef int do_quit(Session session, bytes argument) except -1:
 
 
 cdef int do_starttls(Session session, bytes argument) except -1:
-    return session.say(replies.BAD_ARGUMENT if argument else replies.NO_CERTIFICATE)
+    """RFC 3207 §4: what was said before counts no more, see `secured`."""
+    if argument:
+        return session.say(replies.BAD_ARGUMENT)
+    if session.peer.secure:
+        return session.say(replies.WRONG_ORDER)
+    if not session.rules.tls:
+        return session.say(replies.NO_CERTIFICATE)
+    session.say(replies.START_TLS)
+    session.phase = HANDSHAKE
+    return 0
+
+
+cdef int do_auth(Session session, bytes argument) except -1:
+    """RFC 4954 §4; "=" is an empty initial response."""
+    if not session.rules.auth:
+        return session.say(replies.NOT_IMPLEMENTED)
+    if not (session.peer.secure or session.rules.insecure_auth):
+        return session.say(replies.AUTH_NEEDS_TLS)
+    if session.peer.user or session.state != READY:
+        return session.say(replies.WRONG_ORDER)
+    words = argument.split()
+    if not 1 <= len(words) <= 2:
+        return session.say(replies.BAD_ARGUMENT)
+    mechanism = words[0].upper()
+    if mechanism not in (b"PLAIN", b"LOGIN"):
+        return session.say(replies.BAD_MECHANISM)
+    if len(words) == 2:
+        session.exchange = PLAIN if mechanism == b"PLAIN" else LOGIN_USER
+        return session.response(b"" if words[1] == b"=" else words[1])
+    if mechanism == b"PLAIN":
+        return session.challenge(PLAIN, b"")
+    return session.challenge(LOGIN_USER, b"VXNlcm5hbWU6")  # Username:
 
 
 cdef int not_implemented(Session session, bytes argument) except -1:
@@ -629,7 +789,7 @@ COMMANDS = [
     Command(b"MAIL", ANY ^ START, do_mail),
     Command(b"DATA", RECIPIENTS, do_data),
     Command(b"BDAT", ANY, do_bdat),
-    Command(b"QUIT", ANY, do_quit),
+    Command(b"QUIT", ANY | REFUSED, do_quit),
     Command(b"RSET", ANY, do_rset),
     Command(b"EHLO", ANY, do_ehlo),
     Command(b"HELO", ANY, do_helo),
@@ -637,7 +797,7 @@ COMMANDS = [
     Command(b"VRFY", ANY, do_vrfy),
     Command(b"HELP", ANY, do_help),
     Command(b"EXPN", ANY, not_implemented),
-    Command(b"AUTH", ANY, not_implemented),
+    Command(b"AUTH", ANY, do_auth),
     Command(b"STARTTLS", ANY, do_starttls),
 ]
 

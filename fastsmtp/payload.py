@@ -91,7 +91,7 @@ class Composer:
         self._metrics = metrics
         self._lifted = lifted
         self._ids = Ids()
-        self._lift = settings.smtp_extract == "true"
+        self._extract = settings.smtp_extract
 
     def compose(self, envelope: Envelope, peer: Peer, pieces: list[bytes]) -> Steps:
         """Make one `Outgoing` for each recipient of `envelope`, in its order.
@@ -101,7 +101,7 @@ class Composer:
         now = int(time.time())
         content = yield from _with_whole_header(pieces)
         lifted = self._lifted(content, self._metrics, peer)
-        scan = HeaderScan(content, lifted.lift if self._lift else None)
+        scan = HeaderScan(content, lifted.lift if self._may_lift(peer) else None)
         while not scan.run(SLICE):
             yield
         if scan.received > MAX_RECEIVED:
@@ -120,6 +120,11 @@ class Composer:
             encoding = "base64"
             tail = yield from _base64_tail(head, mime)
         return self._outgoing(envelope, lifted, encoding, tail)
+
+    def _may_lift(self, peer: Peer) -> bool:
+        if self._extract == "trusted":
+            return peer.trusted or bool(peer.user)
+        return self._extract == "true"
 
     def _outgoing(
         self, envelope: Envelope, lifted: Lifted, encoding: str, tail: bytearray

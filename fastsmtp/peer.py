@@ -46,6 +46,7 @@ class Peer:
         "cipher",
         "described",
         "helo",
+        "known",
         "local_ip",
         "local_port",
         "proxy",
@@ -54,6 +55,7 @@ class Peer:
         "secure",
         "session",
         "tls",
+        "trusted",
         "user",
     )
 
@@ -64,6 +66,8 @@ class Peer:
         self.remote_port = remote_port
         self.session = ""  # what log lines call this connection
         self.proxy: Proxy | None = None
+        self.known = True  # False: a proxy does not tell who it is, so no mail is taken
+        self.trusted = False  # in smtp-trusted
         self.secure = False
         self.tls = ""  # protocol version where TLS ends here
         self.cipher = ""

@@ -216,6 +216,23 @@ def test_priority_is_amqps_where_it_can_be(priority, amqp):
     assert outgoing.priority == amqp
 
 
+@pytest.mark.parametrize(
+    ("trusted", "user", "lifted"), [(False, "", False), (True, "", True), (False, "me", True)]
+)
+def test_only_the_trusted_are_lifted_where_that_is_set(trusted, user, lifted):
+    content = b"X-MQ-Tag: 1\r\nReceived: x\r\n\r\nbody"
+    peer = our_peer(message.Peer())
+    peer.trusted, peer.user = trusted, user
+    composer = Composer(Settings(smtp_extract="trusted"), Gate(1 << 40), Metrics())
+    steps = composer.compose(our_envelope(PLAIN), peer, [content])
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    (outgoing,) = end.value.value
+    found = json.loads(body(outgoing))
+    assert found.get("tags") == (["1"] if lifted else None)
+    assert found["mime"].encode() == (content[13:] if lifted else content)
+
+
 def test_a_received_field_may_be_prepended():
     peer = replace(message.Peer(), helo="evil\r\nX: (y)", remote_ip="2001:db8::7", user="u")
     content = b"X-MQ-Tag: 1\r\nReceived: x\r\n\r\n\xc3\xa4"

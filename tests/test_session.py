@@ -1,6 +1,7 @@
 """_session: the dialogue of spec and RFC 5321, spoken without a socket, the same at every split."""
 
 import itertools
+from base64 import b64encode
 
 import pytest
 from hypothesis import given
@@ -358,6 +359,121 @@ def test_the_clients_time_begins_anew_with_commands_not_with_octets():
     assert not fed(b" content")
     assert (session.in_content, session.received) == (True, len(b"some content"))
     assert fed(b"\r\n.\r\n")
+
+
+AUTH = {"smtp_username": "me", "smtp_password": "x", "smtp_insecure_auth": True}
+PLAIN = b64encode(b"\0me\0pass word")
+
+
+def offered(out):
+    return {line[4:] for line in out.decode().splitlines()}
+
+
+def test_auth_and_starttls_are_offered_where_they_can_be_used():
+    assert not offered(Client().send(HELLO)) & {"STARTTLS", "AUTH PLAIN LOGIN"}
+    assert "AUTH PLAIN LOGIN" in offered(Client(**AUTH).send(HELLO))
+    secret = Client(**AUTH | {"smtp_insecure_auth": False}, smtp_certificate=("c",))
+    assert offered(secret.send(HELLO)) & {"STARTTLS", "AUTH PLAIN LOGIN"} == {"STARTTLS"}
+    assert codes(secret.send(b"AUTH PLAIN " + PLAIN + b"\r\n")) == ["538 5.7.11"]
+    secret.session.peer.secure = True
+    assert offered(secret.send(HELLO)) & {"STARTTLS", "AUTH PLAIN LOGIN"} == {"AUTH PLAIN LOGIN"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "asked"),
+    [
+        ([b"AUTH PLAIN " + PLAIN], b""),
+        ([b"auth plain", PLAIN], b"334 \r\n"),
+        ([b"AUTH LOGIN", b64encode(b"me"), b64encode(b"pass word")],
+         b"334 VXNlcm5hbWU6\r\n334 UGFzc3dvcmQ6\r\n"),
+        ([b"AUTH LOGIN " + b64encode(b"me"), b64encode(b"pass word")], b"334 UGFzc3dvcmQ6\r\n"),
+        ([b"AUTH PLAIN " + b64encode(b"me\0me\0pass word")], b""),
+    ],
+)  # fmt: skip
+def test_credentials_are_asked_for_and_checked_by_the_caller(lines, asked):
+    for parts in (lines, [b"\r\n".join(lines)]):
+        client = Client(**AUTH).hello()
+        assert client.send(*(part + b"\r\n" for part in parts), b"NOOP\r\n") == asked
+        session = client.session
+        assert session.credentials == ("me", b"pass word")
+        assert codes(session.authenticated(replies.AUTHENTICATED)) == ["235 2.7.0", "250 2.0.0"]
+        assert session.credentials is None
+        assert session.peer.user == "me"
+        assert codes(client.send(b"AUTH PLAIN\r\nMAIL FROM:<a@b>\r\n")) == [
+            "503 5.5.1",
+            "250 2.1.0",
+        ]
+
+
+def test_wrong_credentials_let_nobody_in():
+    client = Client(**AUTH).hello()
+    assert codes(client.send(b"MAIL FROM:<a@b>\r\n")) == ["530 5.7.0"]
+    client.send(b"AUTH PLAIN " + PLAIN + b"\r\n")
+    assert codes(client.session.authenticated(replies.BAD_CREDENTIALS)) == ["535 5.7.8"]
+    assert codes(client.send(b"MAIL FROM:<a@b>\r\n")) == ["530 5.7.0"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "reply"),
+    [
+        (b"AUTH", "501 5.5.4"), (b"AUTH PLAIN a b", "501 5.5.4"), (b"AUTH CRAM-MD5", "504 5.5.4"),
+        (b"AUTH PLAIN !", "501 5.5.2"), (b"AUTH PLAIN =", "501 5.5.2"),
+        (b"AUTH PLAIN " + b64encode(b"me\0pass"), "501 5.5.2"),
+        (b"AUTH PLAIN " + b64encode(b"you\0me\0pass"), "535 5.7.8"),
+        (b"AUTH PLAIN " + b64encode(b"\0me\x1b\0pass"), "535 5.7.8"),
+        (b"AUTH PLAIN " + b64encode(b"\0\xff\0pass"), "535 5.7.8"),
+        (b"AUTH PLAIN " + b64encode(b"\0\0pass"), "535 5.7.8"),
+        (b"AUTH LOGIN =\r\n" + PLAIN, "535 5.7.8"), (b"AUTH PLAIN\r\n*", "501 5.7.0"),
+        (b"AUTH PLAIN\r\nQ\0", "500 5.5.2"), (b"AUTH LOGIN\r\n" + b"x" * 12287, "500 5.5.2"),
+        (b"AUTH LOGIN\r\n" + b"x" * 12285, "501 5.5.2"),
+    ],
+)  # fmt: skip
+def test_what_is_no_credentials_is_refused_and_the_session_goes_on(lines, reply):
+    whole = lines + b"\r\nNOOP\r\n"
+    for parts in ([whole], [bytes([octet]) for octet in whole]):
+        client = Client(**AUTH).hello()
+        said = [code for code in codes(client.send(*parts)) if not code.startswith("334")]
+        assert said == [reply, "250 2.0.0"]
+        assert client.session.credentials is None
+
+
+def test_starttls_forgets_what_was_said():
+    client = Client(smtp_certificate=("c",), **AUTH).hello()
+    client.send(b"AUTH PLAIN " + PLAIN + b"\r\n")
+    client.session.authenticated(replies.AUTHENTICATED)
+    client.send(ENVELOPE)
+    assert codes(client.send(b"STARTTLS\r\n")) == ["220 2.0.0"]
+    assert client.session.starting_tls
+    client.session.peer.secure = True
+    client.session.secured()
+    assert (client.session.peer.helo, client.session.peer.user) == ("", "")
+    assert codes(client.send(b"MAIL FROM:<a@b>\r\n", HELLO, b"STARTTLS\r\n"))[::2] == [
+        "503 5.5.1",
+        "503 5.5.1",
+    ]
+
+
+def test_octets_behind_starttls_never_run():
+    client = Client(smtp_certificate=("c",)).hello()
+    assert codes(client.send(b"STARTTLS\r\nEHLO evil\r\n")) == ["554 5.5.0"]
+    assert client.session.closing
+    late = Client(smtp_certificate=("c",)).hello()
+    assert codes(late.send(b"STARTTLS\r\n", b"EHLO evil\r\n")) == ["220 2.0.0", "554 5.5.0"]
+
+
+def test_a_refused_client_may_only_quit():
+    client = Client()
+    assert codes(client.session.refuse()) == ["554 5.7.1"]
+    assert client.session.refused
+    said = client.send(HELLO + ENVELOPE + b"FOO\r\nGET / HTTP/1.1\r\nQUIT\r\n")
+    assert codes(said) == ["503 5.5.1"] * 5 + ["221 2.0.0"]
+    assert client.session.closing
+
+
+def test_mail_of_an_unknown_client_is_refused():
+    client = Client().hello()
+    client.session.peer.known = False
+    assert codes(client.send(b"MAIL FROM:<a@b>\r\n")) == ["550 5.7.1"]
 
 
 LONG_SESSION = b"".join(

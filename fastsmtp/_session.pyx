@@ -434,7 +434,7 @@ cdef class Session:
         return self.check(user_name(user), password)
 
     cdef int check(self, str user, bytes password) except -1:
-        """Let the caller find out what they are worth; a name that nobody can have is worth none."""
+        """Let the caller find out what they are worth; a name that nobody can have is no user."""
         if user is None:
             return self.say(replies.BAD_CREDENTIALS)
         self.user = user

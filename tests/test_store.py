@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from fastsmtp.payload import Outgoing
-from fastsmtp.sinks.store import MIN_SIZE, Store, StoreError, StoreFullError
+from fastsmtp.sinks.store import MIN_SIZE, Store
+from fastsmtp.sinks.store_errors import StoreError, StoreFullError
 
 
 def row(id: str, tail: bytes | bytearray = b"tail", priority: int | None = None) -> Outgoing:

@@ -19,7 +19,8 @@ from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
 from fastsmtp.sinks.base import Done
-from fastsmtp.sinks.store import Store, StoreFullError
+from fastsmtp.sinks.store import Store
+from fastsmtp.sinks.store_errors import StoreFullError
 
 BATCH_ROWS = 1000
 BATCH_OCTETS = 16 << 20

@@ -15,6 +15,13 @@ from time import time
 from typing import Any, NamedTuple
 
 from fastsmtp.payload import Outgoing
+from fastsmtp.sinks.store_errors import (
+    BUSY_TIMEOUT,
+    FULL,
+    StoreError,
+    StoreFullError,
+    explained,
+)
 
 APPLICATION_ID = 0x46534D51
 """What `file` and we know our files by (PRAGMA application_id): "FSMQ"."""
@@ -24,9 +31,6 @@ SCHEMA_VERSION = 1
 
 PAGE_SIZE = 8192
 """Octets; three rows of 2.5 KB fit a page, of 4,096 one would."""
-
-BUSY_TIMEOUT = 10
-"""Seconds to wait for another process that writes."""
 
 MAX_SIZE = 8 << 40
 """Octets; more than anybody has, less than SQLite's page numbers can count."""
@@ -65,14 +69,6 @@ CREATE TABLE IF NOT EXISTS messages (
 INSERT = "INSERT INTO messages (id, priority, encoding, stored, prefix, tail) VALUES "
 
 
-class StoreError(OSError):
-    """The file cannot be used (now); the text names it and is for an operator."""
-
-
-class StoreFullError(StoreError):
-    """The disk is full, or the file is as large as it may become."""
-
-
 class Entry(NamedTuple):
     """What a list of the queue shows of a row."""
 
@@ -99,7 +95,7 @@ class Store:
         if create:
             _create(self.path)
         self._inode = _inode(self.path)
-        with self._explained():
+        with explained(self.path):
             self._db = sqlite3.connect(
                 f"{Path(self.path).as_uri()}?mode=rw",
                 uri=True,
@@ -108,7 +104,7 @@ class Store:
                 check_same_thread=False,
             )
         try:
-            with self._explained():
+            with explained(self.path):
                 self._prepare()
         except BaseException:
             self._db.close()
@@ -166,10 +162,10 @@ class Store:
 
     def _add(self, rows: Sequence[Outgoing]) -> None:
         now = int(time())
-        with self._explained():
+        with explained(self.path):
             limit = self._page_limit(rows)
             if limit < self._value("PRAGMA page_count"):
-                raise StoreFullError(f"{self.path}: {_WORDS[sqlite3.SQLITE_FULL]}")
+                raise StoreFullError(f"{self.path}: {FULL}")
             self._db.execute(f"PRAGMA max_page_count = {limit}")
             with self._transaction():
                 for first in range(0, len(rows), ROWS_PER_INSERT):
@@ -208,7 +204,7 @@ class Store:
     def _shrink(self, rows: Sequence[Outgoing]) -> None:
         """Make room for `rows` out of the WAL, and out of what was deleted in the file."""
         self.checkpoint()
-        with self._explained():
+        with explained(self.path):
             self._vacuum(self._value("PRAGMA page_count") - self._page_limit(rows))
         self.checkpoint()
 
@@ -220,7 +216,7 @@ class Store:
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete these messages in one transaction; how many there were. Raises StoreError."""
-        with self._explained(), self._transaction():
+        with explained(self.path), self._transaction():
             return sum(
                 self._db.execute("DELETE FROM messages WHERE id = ?", (one,)).rowcount
                 for one in ids
@@ -232,7 +228,7 @@ class Store:
         Goes in steps, so that others can write meanwhile; what they add stays.
         """
         deleted = 0
-        with self._explained():
+        with explained(self.path):
             last = self._value("SELECT max(seq) FROM messages")
             while last is not None:
                 with self._transaction():
@@ -250,14 +246,14 @@ class Store:
 
     def checkpoint(self) -> None:
         """Bring the WAL into the file and empty it, where no reader is in the way."""
-        with self._explained():
+        with explained(self.path):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     # Reading
 
     def count(self) -> int:
         """How many messages are stored. Raises StoreError."""
-        with self._explained():
+        with explained(self.path):
             return int(self._value("SELECT count(*) FROM messages"))
 
     def span(self) -> int:
@@ -265,7 +261,7 @@ class Store:
 
         Looks at two rows, where `count` reads an index of them all; 0 where there is none.
         """
-        with self._explained():
+        with explained(self.path):
             return int(
                 self._value(
                     "SELECT coalesce((SELECT max(seq) FROM messages) "
@@ -284,7 +280,7 @@ class Store:
         Short, as the WAL cannot be emptied while somebody reads: ask again for more.
         """
         found = []
-        with self._explained(), self._transaction("DEFERRED"):
+        with explained(self.path), self._transaction("DEFERRED"):
             rows = self._db.execute(
                 "SELECT seq, id, stored, length(prefix) + length(tail), prefix FROM messages "
                 "WHERE seq > ? ORDER BY seq LIMIT ?",
@@ -297,7 +293,7 @@ class Store:
 
     def matching(self, beginning: str) -> list[str]:
         """The ids that begin so, ten at most. Raises StoreError."""
-        with self._explained():
+        with explained(self.path):
             rows = self._db.execute(
                 "SELECT id FROM messages WHERE id >= ? AND id < ? ORDER BY id LIMIT 10",
                 (beginning, beginning + "{"),  # behind every letter and digit
@@ -306,7 +302,7 @@ class Store:
 
     def get(self, id: str) -> Outgoing | None:
         """One message, or None where it is not there (any more). Raises StoreError."""
-        with self._explained():
+        with explained(self.path):
             row = self._db.execute(
                 "SELECT id, priority, encoding, prefix, tail FROM messages WHERE id = ?", (id,)
             ).fetchone()
@@ -318,7 +314,7 @@ class Store:
         At most `limit`, their bodies `octets` together; the first is given however large it is.
         Empty: there is none now. Raises StoreError.
         """
-        with self._explained(), self._transaction("DEFERRED"):
+        with explained(self.path), self._transaction("DEFERRED"):
             last = None
             sizes = self._db.execute(
                 "SELECT seq, length(prefix) + length(tail) FROM messages "  # reads no content
@@ -339,7 +335,7 @@ class Store:
 
     def room(self) -> int:
         """Octets that fit still, by the limit and by the disk; an estimate. Raises StoreError."""
-        with self._explained():
+        with explained(self.path):
             used = self._value("PRAGMA page_count") - self._value("PRAGMA freelist_count")
         return (self._page_limit(()) - int(used)) * PAGE_SIZE
 
@@ -374,27 +370,6 @@ class Store:
             if self._db.in_transaction:  # SQLite itself rolls back on some errors
                 self._db.execute("ROLLBACK")
             raise
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """SQLite's errors become ours."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            text = f"{self.path}: {_WORDS.get(code, f'SQLite says: {error}')}"
-            raise (StoreFullError if code == sqlite3.SQLITE_FULL else StoreError)(text) from error
-
-
-_WORDS = {
-    sqlite3.SQLITE_FULL: "the disk, or the queue, is full",
-    sqlite3.SQLITE_NOTADB: "this file is no SQLite database",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged; SQLite's command .recover may save what is in it",
-    sqlite3.SQLITE_BUSY: f"another process kept it locked for {BUSY_TIMEOUT} s",
-    sqlite3.SQLITE_READONLY: "may not be written by this user, or its disk is read-only",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened by this user",
-    sqlite3.SQLITE_IOERR: "the disk does not take or give the data (error, quota, size limit)",
-}
 
 
 def _inode(path: str) -> tuple[int, int]:

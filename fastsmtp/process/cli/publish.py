@@ -24,7 +24,8 @@ from fastsmtp.settings import Settings
 from fastsmtp.sinks.drain import Drain
 from fastsmtp.sinks.rabbitmq import presence
 from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
-from fastsmtp.sinks.store import Store, StoreError
+from fastsmtp.sinks.store import Store
+from fastsmtp.sinks.store_errors import StoreError
 
 INTERVAL = 0.25
 """Seconds between two looks at the progress."""

@@ -1,0 +1,51 @@
+"""deploy/: what its files name exists, and its settings are ones that the daemon takes."""
+
+import re
+import shlex
+
+import yaml
+
+from fastsmtp.process import config
+from tests.support.daemon import ROOT
+
+DEPLOY = ROOT / "deploy"
+
+
+def environment(pairs):
+    """Variables that are settings, as the daemon reads them."""
+    return {name: value for name, value in pairs.items() if name.startswith("FASTSMTP_")}
+
+
+def test_the_compose_file_starts_a_daemon_that_publishes_to_its_broker():
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    daemon = services["fastsmtp"]
+    assert (DEPLOY / daemon["build"]["context"] / daemon["build"]["dockerfile"]).is_file()
+    given = environment(daemon["environment"]) | environment(variables("ENV"))
+    settings, warnings = config.load((), given)
+    assert settings.rabbitmq_address == ("amqp://guest:guest@rabbitmq/",)
+    assert "rabbitmq" in services
+    assert [int(port.rpartition(":")[2]) for port in daemon["ports"]] == list(settings.smtp_port)
+    assert str(settings.smtp_port[0]) in instructions("EXPOSE")
+    assert all("anyone may connect" in line for line in warnings)  # the host's loopback only
+    assert all(port.startswith("127.0.0.1:") for port in daemon["ports"])
+    assert int(daemon["stop_grace_period"].rstrip("s")) > settings.smtp_grace + 15
+
+
+def test_the_container_installs_the_package_and_runs_its_command():
+    copied = [line.split()[-2] for line in instructions("COPY") if "--from" not in line]
+    assert all((ROOT / source).exists() for source in copied)
+    (entry,) = instructions("ENTRYPOINT")
+    assert yaml.safe_load(entry)[0].endswith("/bin/fastsmtp")
+    python = re.match(r"python:(\d+\.\d+)-slim", instructions("FROM")[0])
+    assert python
+    assert python[1] in ("3.11", "3.12", "3.13")
+    assert all(python[0] in line for line in instructions("FROM"))
+
+
+def instructions(name):
+    text = (DEPLOY / "Containerfile").read_text()
+    return re.findall(rf"^{name} (.+)$", text, re.MULTILINE)
+
+
+def variables(name):
+    return dict(pair.split("=", 1) for line in instructions(name) for pair in shlex.split(line))

@@ -19,7 +19,6 @@ class Setting:
     words: str  # what the default is where its text does not tell
     secret: bool  # the value is shown nowhere
     unbuilt: bool  # any value but the default is refused for now
-    unbuilt_values: tuple[str, ...]  # these values are refused for now
 
     @property
     def shown_default(self) -> str:
@@ -28,7 +27,7 @@ class Setting:
 
     def is_built(self, value: object) -> bool:
         """Whether the server can do what `value` asks for."""
-        return value not in self.unbuilt_values and not (self.unbuilt and value != self.value)
+        return not self.unbuilt or value == self.value
 
 
 def setting(
@@ -41,7 +40,6 @@ def setting(
     compute: Callable[[], str] | None = None,
     secret: bool = False,
     unbuilt: bool = False,
-    unbuilt_values: tuple[str, ...] = (),
 ) -> Any:
     """The field of one setting; `compute` makes a default that depends on the machine."""
     value = None if compute else kind.parse(default) if default else kind.empty
@@ -54,7 +52,6 @@ def setting(
         words=words,
         secret=secret,
         unbuilt=unbuilt,
-        unbuilt_values=unbuilt_values,
     )
     if compute is not None:
         return field(default_factory=compute, metadata={"setting": about})

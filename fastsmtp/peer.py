@@ -21,6 +21,7 @@ class Proxy:
         "alpn",
         "client_cn",
         "client_verified",
+        "names_client",
         "remote_ip",
         "sni",
         "tls",
@@ -31,6 +32,7 @@ class Proxy:
     def __init__(self, remote_ip: str, version: int) -> None:
         self.remote_ip = remote_ip  # the proxy's own address
         self.version = version  # of the header: 1 or 2
+        self.names_client = True  # False: the connection's ends are the proxy's own
         self.unique_id = ""
         self.sni = ""
         self.alpn = ""
@@ -74,3 +76,8 @@ class Peer:
         self.helo = ""  # the argument of HELO or EHLO; owned by the session
         self.user = ""  # after AUTH; owned by the session
         self.described: tuple[object, Any] | None = None  # its JSON text; owned by payload
+
+    @property
+    def is_hidden(self) -> bool:
+        """A proxy stands before it that does not tell who it is."""
+        return self.proxy is not None and not self.proxy.names_client

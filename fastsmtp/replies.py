@@ -121,6 +121,7 @@ PROTOCOL_ERROR = Reply(554, "5.5.0", "Protocol error, closing")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing")
 TOO_SLOW = Reply(421, "4.4.2", "Timeout, closing")
 TOO_MANY_CONNECTIONS = Reply(421, "4.3.2", "Too many connections, try again later")
+TOO_MANY_FROM_ADDRESS = Reply(421, "4.3.2", "Too many connections from you, try again later")
 STOPPING = Reply(421, "4.3.2", "Service is stopping, try again")
 
 

@@ -114,7 +114,6 @@ class Settings:
         values.NETWORKS,
         "",
         "Who may connect. Empty: everyone. Judged on the client's address, behind a proxy too.",
-        unbuilt=True,
     )
     smtp_username: str = setting(
         "Access",
@@ -150,14 +149,12 @@ class Settings:
         "true",
         "Lift x-mq-* headers: true, false, or trusted (only from clients that authenticated "
         "or are in smtp-trusted).",
-        unbuilt_values=("trusted",),
     )
     smtp_trusted: tuple[Network, ...] = setting(
         "Access",
         values.NETWORKS,
         "",
         'Whose x-mq-* headers are lifted with "smtp-extract: trusted".',
-        unbuilt=True,
     )
 
     smtp_default_ips: tuple[str, ...] = setting(
@@ -199,7 +196,6 @@ class Settings:
         values.integer(0),
         "0",
         "The same for one client address (IPv6: one /64). 0: no limit.",
-        unbuilt=True,
     )
     smtp_maxrecipients: int = setting("Limits", values.integer(1), "1000", "RCPT per message.")
     smtp_maxfanout: int = setting(

@@ -14,6 +14,7 @@ from fastsmtp.envelope import Envelope
 from fastsmtp.gate import Gate
 from fastsmtp.ids import Ids
 from fastsmtp.metrics import Metrics
+from fastsmtp.net.access import Access
 from fastsmtp.net.intake import Intake
 from fastsmtp.net.places import Places
 from fastsmtp.peer import Peer, plain_address
@@ -35,6 +36,7 @@ class Reception:
     intake: Intake
     places: Places  # open connections of all workers
     limit: int  # of them at most
+    access: Access
     open: set["Connection"] = field(default_factory=set)
     refusal: Reply | None = None  # what new clients are told instead of the greeting
     ids: Ids = field(default_factory=Ids)  # of sessions, for the log
@@ -46,6 +48,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_blocked",
+        "_counted",
         "_half_closed",
         "_paused",
         "_reception",
@@ -63,6 +66,7 @@ class Connection(asyncio.Protocol):
         self._paused = False  # reading is
         self._blocked = False  # writing is: the client does not read
         self._half_closed = False  # the client will send no more
+        self._counted = ""  # the address that has a place
         self.since = 0.0
         self.session: Session
         self.seen_progress = -1  # owned by deadlines, as is `since`
@@ -93,6 +97,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """What is with the sink goes on; its reply has nowhere to go."""
         reception = self._reception
+        self._leave()
         if self in reception.open:
             reception.open.remove(self)
             reception.places.leave()
@@ -143,9 +148,11 @@ class Connection(asyncio.Protocol):
             return
         reception.metrics.connections += 1
         peer.session = reception.ids.fresh()
-        if reception.places.taken() >= reception.limit:
-            reception.metrics.say(replies.TOO_MANY_CONNECTIONS)
-            transport.write(replies.TOO_MANY_CONNECTIONS.wire)
+        admitted = reception.access.judge(peer)
+        too_many = self._too_many(peer)
+        if too_many is not None:
+            reception.metrics.say(too_many)
+            transport.write(too_many.wire)
             transport.close()
             return
         self.session = Session(reception.rules, reception.gate, reception.metrics, peer)
@@ -156,8 +163,28 @@ class Connection(asyncio.Protocol):
         reception.metrics.connections_open += 1
         if reception.refusal is not None:
             self.close(reception.refusal)
+        elif not admitted:
+            self._advance(self.session.refuse())
         else:
             self._advance(self.session.greet())
+
+    def _too_many(self, peer: Peer) -> Reply | None:
+        """What to say where all places are taken; whose address is hidden shares no limit of it."""
+        reception = self._reception
+        if reception.places.taken() >= reception.limit:
+            return replies.TOO_MANY_CONNECTIONS
+        limit = reception.access.per_ip
+        if limit and not peer.is_hidden:
+            self._counted = peer.remote_ip
+            if reception.places.enter_from(peer.remote_ip) > limit:
+                self._leave()
+                return replies.TOO_MANY_FROM_ADDRESS
+        return None
+
+    def _leave(self) -> None:
+        if self._counted:
+            self._reception.places.leave_from(self._counted)
+            self._counted = ""
 
     # The way of a message
 

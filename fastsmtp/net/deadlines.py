@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from fastsmtp import replies
 from fastsmtp.net.connection import Connection
 
+REFUSED = 30.0
+"""Seconds that a client has whose address is refused, whatever it says."""
+
 LINGER = 5.0
 """Seconds that a client has to read the last reply and close."""
 
@@ -46,7 +49,9 @@ class Deadlines:
         session = connection.session
         if session.waiting:
             connection.since = now
-        elif session.progress != connection.seen_progress:
+        elif session.progress != connection.seen_progress and not (
+            session.refused and connection.since
+        ):
             connection.seen_progress = session.progress
             connection.since = now
         elif now - connection.since > self._allowed(connection):
@@ -59,6 +64,8 @@ class Deadlines:
         session = connection.session
         if session.closing:
             return LINGER
+        if session.refused:
+            return min(REFUSED, self._timeout)
         if session.in_content:
             return self._timeout + session.received / self._minrate
         return self._timeout

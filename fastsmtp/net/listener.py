@@ -11,6 +11,7 @@ from fastsmtp import replies
 from fastsmtp._session import Rules
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
+from fastsmtp.net.access import Access
 from fastsmtp.net.connection import Connection, Reception
 from fastsmtp.net.deadlines import Deadlines
 from fastsmtp.net.intake import Intake
@@ -114,7 +115,9 @@ class Listener:
         places: Places,
     ) -> None:
         limit = connection_limit(settings.smtp_connections)
-        self._reception = Reception(Rules(settings), gate, metrics, intake, places, limit)
+        self._reception = Reception(
+            Rules(settings), gate, metrics, intake, places, limit, Access(settings)
+        )
         self._deadlines = Deadlines(
             self._reception.open, settings.smtp_timeout, settings.smtp_minrate
         )

@@ -36,10 +36,8 @@ def warnings(settings: Settings) -> Iterator[str]:
 
 def _unbuilt(settings: Settings) -> Iterator[Problem]:
     for key, about in SETTINGS.items():
-        value = getattr(settings, attribute(key))
-        if not about.is_built(value):
-            which = f"the value {value} is " if about.unbuilt_values else ""
-            yield (key,), f"{which}not built yet"
+        if not about.is_built(getattr(settings, attribute(key))):
+            yield (key,), "not built yet"
 
 
 def _contradictions(settings: Settings) -> Iterator[Problem]:

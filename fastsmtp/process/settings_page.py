@@ -55,8 +55,6 @@ def page() -> str:
             parts.append(f"\n## {group}\n\n| key | default | meaning |\n| --- | --- | --- |\n")
         default = f"`{about.default}`" if about.default else about.shown_default
         later = " *Not built yet: any other value is an error.*" if about.unbuilt else ""
-        for value in about.unbuilt_values:
-            later += f" *`{value}` is not built yet.*"
         parts.append(f"| `{key}` | {default} | {about.meaning}{later} |\n")
     parts.append(_MAILERQ)
     parts += [f"- `{key}`: {what}\n" for key, what in mailerq.NOT_DONE.items()]

@@ -32,8 +32,9 @@ def stuffed(content: bytes) -> bytes:
 class Wire:
     """One connection; the greeting is read at once and kept."""
 
-    def __init__(self, port: int, timeout: float = TIMEOUT) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+    def __init__(self, port: int, timeout: float = TIMEOUT, source: str = "") -> None:
+        """`source`: the address, of 127.0.0.0/8, that it comes from."""
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout, (source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.unread = b""
         self.greeting = self.reply()

@@ -1,0 +1,74 @@
+"""Who may come in, judged on addresses: `smtp-range`, `smtp-trusted`, `smtp-proxy`.
+
+Takes canonical addresses (`peer.plain_address`); never waits and never says anything. A lookup
+costs the same for ten ranges and for ten thousand.
+"""
+
+import socket
+from bisect import bisect_right
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+
+from fastsmtp.peer import Peer
+from fastsmtp.settings import Settings
+from fastsmtp.values import Network
+
+
+class Ranges:
+    """A set of addresses: `"192.0.2.1" in ranges`."""
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        networks = list(networks)
+        ipv4 = [each for each in networks if isinstance(each, IPv4Network)]
+        ipv6 = [each for each in networks if isinstance(each, IPv6Network)]
+        self._bounds4 = _bounds(collapse_addresses(ipv4))
+        self._bounds6 = _bounds(collapse_addresses(ipv6))
+
+    def __contains__(self, address: str) -> bool:
+        if ":" in address:
+            number = int.from_bytes(socket.inet_pton(socket.AF_INET6, address), "big")
+            return bisect_right(self._bounds6, number) % 2 == 1
+        number = int.from_bytes(socket.inet_pton(socket.AF_INET, address), "big")
+        return bisect_right(self._bounds4, number) % 2 == 1
+
+
+def _bounds(disjoint: Iterable[Network]) -> list[int]:
+    """Where the set begins, ends, begins again, …: ascending, an end being the first one outside.
+
+    An address is in it where an odd number of bounds is not above it.
+    """
+    bounds: list[int] = []
+    for network in disjoint:
+        bounds += int(network.network_address), int(network.broadcast_address) + 1
+    return bounds
+
+
+class Access:
+    """What the settings say of addresses."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.per_ip = settings.smtp_connections_per_ip  # connections; 0: no limit
+        self._range = Ranges(settings.smtp_range) if settings.smtp_range else None
+        self._trusted = Ranges(settings.smtp_trusted)
+        self._proxies = Ranges(settings.smtp_proxy)
+
+    def admits(self, ip: str) -> bool:
+        """It may connect."""
+        return self._range is None or ip in self._range
+
+    def is_proxy(self, ip: str) -> bool:
+        """It must send a PROXY header before anything else."""
+        return ip in self._proxies
+
+    def judge(self, peer: Peer) -> bool:
+        """Whether the client may come in; `peer` is told whether mail is taken, and trusted.
+
+        A proxy that does not tell who its client is may come in, so that its health checks work,
+        but sends mail only if it may do so for itself, and nobody trusts whom it speaks for.
+        """
+        admitted = self.admits(peer.remote_ip)
+        if peer.is_hidden:
+            peer.known = admitted
+            return True
+        peer.trusted = peer.remote_ip in self._trusted
+        return admitted

@@ -47,7 +47,7 @@ class Settings:
         "free one, named in the ready line.",
     )
     smtp_secure_port: tuple[int, ...] = setting(
-        "Listening", values.PORTS, "", "Ports that are TLS from the first byte.", unbuilt=True
+        "Listening", values.PORTS, "", "Ports that are TLS from the first byte."
     )
     smtp_hostname: str = setting(
         "Listening",
@@ -84,14 +84,12 @@ class Settings:
         values.PATHS,
         "",
         'PEM file with the certificate and its chain. Several, ";" between, are chosen by SNI.',
-        unbuilt=True,
     )
     smtp_key: tuple[str, ...] = setting(
         "TLS",
         values.PATHS,
         "",
         'PEM file with the private key; one for each certificate, ";" between.',
-        unbuilt=True,
     )
     smtp_ciphers: str = setting(
         "TLS",
@@ -99,14 +97,12 @@ class Settings:
         "",
         "OpenSSL cipher list for TLS up to 1.2.",
         words="the library's",
-        unbuilt=True,
     )
     smtp_tls_minimum: str = setting(
         "TLS",
         values.choice("1.2", "1.3"),
         "1.2",
         "Oldest TLS version accepted: 1.2 or 1.3.",
-        unbuilt=True,
     )
 
     smtp_range: tuple[Network, ...] = setting(

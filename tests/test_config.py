@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fastsmtp.process import config
 from fastsmtp.process.config import ConfigError
 from fastsmtp.settings import SETTINGS, Settings, attribute
+from tests.support import certificates
 
 QUIET = "smtp-ip: 127.0.0.1\n"
 """A configuration about which nothing is to be said."""
@@ -213,11 +214,6 @@ def test_variables_that_others_set_are_no_error(sources: Sources) -> None:
 
 
 UNBUILT = {
-    "smtp-secure-port": "465",
-    "smtp-certificate": "/dev/null",
-    "smtp-key": "/dev/null",
-    "smtp-ciphers": "HIGH",
-    "smtp-tls-minimum": "1.3",
     "smtp-username": "me",
     "smtp-password": "hunter2",
     "smtp-auth": "hardcoded://me:hunter2",
@@ -391,6 +387,8 @@ MAILERQ_VALUES = {
     "smtp-ip": "127.0.0.1",
     "smtp-port": "25",
     "smtp-maxsize": "100MB",
+    "smtp-secure-port": "465",
+    "smtp-ciphers": "!aNULL:!eNULL:!LOW:!SSLv2:!EXPORT:!EXPORT56:FIPS:MEDIUM:HIGH:@STRENGTH",
     "smtp-timeout": "300",
     "smtp-connections": "1000",
     "smtp-extract": "true",
@@ -417,11 +415,14 @@ MAILERQ_VALUES = {
 """Values of settings that MailerQ and fastsmtp share; all others that are built later are empty."""
 
 
-def test_a_whole_file_of_mailerq_starts_with_warnings_only(sources: Sources) -> None:
+def test_a_whole_file_of_mailerq_starts_with_warnings_only(
+    sources: Sources, tmp_path: Path
+) -> None:
     later = {*UNBUILT, "received-log-file"}
+    pair = certificates.make(tmp_path)
+    values = MAILERQ_VALUES | {"smtp-certificate": pair.certificate, "smtp-key": pair.key}
     lines = [
-        f"{key}: {MAILERQ_VALUES.get(key, '' if key in later else 'something')}"
-        for key in MAILERQ_KEYS
+        f"{key}: {values.get(key, '' if key in later else 'something')}" for key in MAILERQ_KEYS
     ]
     settings, warnings = sources.load("\n".join(lines + lines))
     assert settings.rabbitmq_inbox == "inbox"

@@ -5,6 +5,7 @@ Decides nothing of SMTP: what to say is the session's, what becomes of a message
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -17,6 +18,7 @@ from fastsmtp.metrics import Metrics
 from fastsmtp.net.access import Access
 from fastsmtp.net.intake import Intake
 from fastsmtp.net.places import Places
+from fastsmtp.net.tls import Certificates, shake_hands
 from fastsmtp.peer import Peer, plain_address
 from fastsmtp.replies import Reply
 
@@ -37,6 +39,7 @@ class Reception:
     places: Places  # open connections of all workers
     limit: int  # of them at most
     access: Access
+    certificates: Certificates | None = None
     open: set["Connection"] = field(default_factory=set)
     refusal: Reply | None = None  # what new clients are told instead of the greeting
     ids: Ids = field(default_factory=Ids)  # of sessions, for the log
@@ -50,17 +53,22 @@ class Connection(asyncio.Protocol):
         "_blocked",
         "_counted",
         "_half_closed",
+        "_handshake",
         "_paused",
         "_reception",
         "_submitted",
+        "_tls_first",
         "_transport",
         "seen_progress",
         "session",
         "since",
     )
 
-    def __init__(self, reception: Reception) -> None:
+    def __init__(self, reception: Reception, *, tls_first: bool = False) -> None:
+        """`tls_first`: it came in on a port that is TLS from the first octet."""
         self._reception = reception
+        self._tls_first = tls_first
+        self._handshake: asyncio.Task[None] | None = None  # of TLS, while it goes on
         self._transport: asyncio.Transport
         self._submitted = False  # the intake has the session's message
         self._paused = False  # reading is
@@ -90,9 +98,9 @@ class Connection(asyncio.Protocol):
             self._fail()
 
     def eof_received(self) -> bool:
-        """The client sends no more, but may wait for a reply."""
+        """The client sends no more, but may wait for a reply; TLS has no half-closed state here."""
         self._half_closed = True
-        return self._submitted and not self.session.closing
+        return self._submitted and not self.session.closing and not self.session.peer.tls
 
     def connection_lost(self, exc: Exception | None) -> None:
         """What is with the sink goes on; its reply has nowhere to go."""
@@ -126,7 +134,10 @@ class Connection(asyncio.Protocol):
             self._fail()
 
     def close(self, reply: Reply) -> None:
-        """Say `reply` and end."""
+        """Say `reply` and end; in the middle of a handshake nothing can be said."""
+        if self._handshake is not None:
+            self.abort()
+            return
         try:
             self._advance(self.session.close(reply))
         except Exception:
@@ -152,7 +163,13 @@ class Connection(asyncio.Protocol):
         too_many = self._too_many(peer)
         if too_many is not None:
             reception.metrics.say(too_many)
-            transport.write(too_many.wire)
+            if not self._tls_first:
+                transport.write(too_many.wire)
+            transport.close()
+            return
+        if self._tls_first and not admitted:
+            reception.metrics.say(replies.ACCESS_DENIED)
+            self._leave()
             transport.close()
             return
         self.session = Session(reception.rules, reception.gate, reception.metrics, peer)
@@ -161,12 +178,12 @@ class Connection(asyncio.Protocol):
         reception.open.add(self)
         reception.places.enter()
         reception.metrics.connections_open += 1
-        if reception.refusal is not None:
-            self.close(reception.refusal)
-        elif not admitted:
-            self._advance(self.session.refuse())
+        if self._tls_first:
+            self._start_tls()
+        elif admitted or reception.refusal is not None:
+            self._begin()
         else:
-            self._advance(self.session.greet())
+            self._advance(self.session.refuse())
 
     def _too_many(self, peer: Peer) -> Reply | None:
         """What to say where all places are taken; whose address is hidden shares no limit of it."""
@@ -186,6 +203,55 @@ class Connection(asyncio.Protocol):
             self._reception.places.leave_from(self._counted)
             self._counted = ""
 
+    def _begin(self) -> None:
+        """The client may be told who we are, or why not."""
+        refusal = self._reception.refusal
+        if refusal is not None:
+            self.close(refusal)
+        else:
+            self._advance(self.session.greet())
+
+    # TLS
+
+    def _start_tls(self) -> None:
+        """Take no more in plain text, and shake hands."""
+        if self._transport.is_closing():
+            return
+        certificates = self._reception.certificates
+        assert certificates is not None  # or there is no TLS port, and the session says 454
+        handshake = shake_hands(self._transport, self, certificates.context)
+        self._handshake = asyncio.get_running_loop().create_task(self._secure(handshake))
+
+    async def _secure(self, handshake: Awaitable[asyncio.Transport]) -> None:
+        try:
+            transport = await handshake
+        except OSError as error:
+            why = str(error) or "the client hung up"
+            log.debug("TLS handshake failed: %s", why, extra={"peer": self.session.peer})
+            self.abort()
+            self.connection_lost(error)
+            return
+        finally:
+            self._handshake = None
+        try:
+            self._go_on_secured(transport)
+        except Exception:
+            self._fail()
+
+    def _go_on_secured(self, transport: asyncio.Transport) -> None:
+        session = self.session
+        session.peer.tls = transport.get_extra_info("ssl_object").version()
+        session.peer.cipher = transport.get_extra_info("cipher")[0]
+        session.peer.secure = True
+        self._transport = transport
+        self._paused = self._blocked = False
+        if session.starting_tls:
+            session.secured()
+            if self._reception.refusal is not None:
+                self.close(self._reception.refusal)
+        else:
+            self._begin()
+
     # The way of a message
 
     def _advance(self, out: bytes) -> None:
@@ -202,6 +268,8 @@ class Connection(asyncio.Protocol):
             self._transport.write(out)
         if session.closing:
             self._finish()
+        elif session.starting_tls:
+            self._start_tls()
         elif self._half_closed and not self._submitted:
             self._transport.close()
         else:

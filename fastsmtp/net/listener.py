@@ -6,6 +6,7 @@ import errno
 import logging
 import resource
 import socket
+from collections.abc import Iterable
 
 from fastsmtp import replies
 from fastsmtp._session import Rules
@@ -16,6 +17,7 @@ from fastsmtp.net.connection import Connection, Reception
 from fastsmtp.net.deadlines import Deadlines
 from fastsmtp.net.intake import Intake
 from fastsmtp.net.places import Places
+from fastsmtp.net.tls import Certificates
 from fastsmtp.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -115,23 +117,33 @@ class Listener:
         places: Places,
     ) -> None:
         limit = connection_limit(settings.smtp_connections)
+        certificates = Certificates(settings) if settings.smtp_certificate else None
+        access = Access(settings)
         self._reception = Reception(
-            Rules(settings), gate, metrics, intake, places, limit, Access(settings)
+            Rules(settings), gate, metrics, intake, places, limit, access, certificates
         )
         self._deadlines = Deadlines(
             self._reception.open, settings.smtp_timeout, settings.smtp_minrate
         )
         self._servers: list[asyncio.Server] = []
 
-    async def start(self, sockets: list[socket.socket]) -> None:
-        """Accept on `sockets`, which others may have, too."""
-        loop = asyncio.get_running_loop()
+    async def start(
+        self, sockets: Iterable[socket.socket], tls_sockets: Iterable[socket.socket] = ()
+    ) -> None:
+        """Accept on `sockets`, and on those that are TLS at once; others may have them, too."""
         self._deadlines.start()
+        if self._reception.certificates is not None:
+            self._reception.certificates.start()
         for bound in sockets:
-            server = await loop.create_server(
-                lambda: Connection(self._reception), sock=bound, backlog=BACKLOG
-            )
-            self._servers.append(server)
+            await self._accept(bound, tls_first=False)
+        for bound in tls_sockets:
+            await self._accept(bound, tls_first=True)
+
+    async def _accept(self, bound: socket.socket, *, tls_first: bool) -> None:
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self._reception, tls_first=tls_first), sock=bound, backlog=BACKLOG
+        )
+        self._servers.append(server)
 
     async def stop(self, grace: float, *, others_accept: bool) -> None:
         """Let transactions end within `grace` seconds, then say 421 to the rest.
@@ -147,6 +159,8 @@ class Listener:
             connection.stop()
         await self._until_gone(remaining, grace)
         self._deadlines.stop()
+        if reception.certificates is not None:
+            reception.certificates.stop()
         self._close_servers()
         await asyncio.sleep(0)  # who was accepted last is in `open` then
         for connection in list(reception.open):
@@ -169,12 +183,16 @@ class Listener:
                     await self._reception.lost.wait()
 
 
-def turn_away(listening: socket.socket) -> None:
-    """Close a listening socket; who waits in its backlog, and would be reset, is told 421."""
+def turn_away(listening: socket.socket, *, tls_first: bool = False) -> None:
+    """Close a listening socket; who waits in its backlog, and would be reset, is told 421.
+
+    `tls_first`: there is nothing to say before a handshake, so they are only hung up on.
+    """
     with contextlib.suppress(OSError):  # BlockingIOError: nobody is left
         while True:
             client, _ = listening.accept()
             with client, contextlib.suppress(OSError):
-                client.send(replies.STOPPING.wire, socket.MSG_DONTWAIT)
+                if not tls_first:
+                    client.send(replies.STOPPING.wire, socket.MSG_DONTWAIT)
                 client.shutdown(socket.SHUT_WR)
     listening.close()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from fastsmtp import values
+from fastsmtp.net import tls
 from fastsmtp.process import privileges
 from fastsmtp.settings import SETTINGS, Settings, attribute
 
@@ -19,7 +20,10 @@ def errors(settings: Settings) -> Iterator[Problem]:
     """Everything that keeps the daemon from starting."""
     yield from _unbuilt(settings)
     yield from _contradictions(settings)
-    yield from _inaccessible(settings)
+    inaccessible = list(_inaccessible(settings))
+    yield from inaccessible
+    if not any(keys[0] in ("smtp-certificate", "smtp-key") for keys, _ in inaccessible):
+        yield from tls.problems(settings)
 
 
 def warnings(settings: Settings) -> Iterator[str]:
@@ -43,6 +47,10 @@ def _unbuilt(settings: Settings) -> Iterator[Problem]:
 def _contradictions(settings: Settings) -> Iterator[Problem]:
     if not settings.smtp_port and not settings.smtp_secure_port:
         yield ("smtp-port", "smtp-secure-port"), "no port to listen on, smtp-secure-port is empty"
+    both = sorted({*settings.smtp_port} & {*settings.smtp_secure_port} - {0})
+    if both:
+        why = f"port {both[0]} cannot be plain and TLS at once"
+        yield ("smtp-secure-port", "smtp-port"), why
     if settings.smtp_secure_port and not settings.smtp_certificate:
         yield ("smtp-secure-port", "smtp-certificate"), "needs smtp-certificate"
     if settings.smtp_username and not settings.smtp_password:

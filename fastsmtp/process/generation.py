@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastsmtp.net.places import SLOTS, Places
+from fastsmtp.process.sockets import Bound
 from fastsmtp.process.workers import Job, WorkerError, WorkerProcess
 from fastsmtp.settings import Settings
 
@@ -50,7 +51,7 @@ class Generation:
         number: int,
         settings: Settings,
         texts: dict[str, str],
-        listening: list[int],
+        listening: list[Bound],
         slots: Slots,
         on_end: Callable[[WorkerProcess], None],
     ) -> None:
@@ -114,7 +115,8 @@ class Generation:
     async def _start_worker(self, number: int) -> WorkerProcess:
         job = Job(
             settings=self._texts,
-            listening=self._listening,
+            listening=[bound.socket.fileno() for bound in self._listening],
+            tls_first=[bound.tls_first for bound in self._listening],
             places=self._slots.descriptor,
             slot=self._slots.take(),
             number=number,

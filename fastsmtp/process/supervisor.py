@@ -15,7 +15,7 @@ from setproctitle import setproctitle
 
 from fastsmtp import metrics
 from fastsmtp.metrics import Snapshot
-from fastsmtp.net import places
+from fastsmtp.net import places, tls
 from fastsmtp.net.listener import place
 from fastsmtp.process import config, control, logs, queue_file, systemd
 from fastsmtp.process.config import ConfigError
@@ -115,10 +115,8 @@ class Supervisor:
         """A generation that accepts mail; raises OSError or WorkerError, and leaves nothing."""
         if self._stopping.is_set():
             raise WorkerError("fastsmtp is stopping")
-        listening = [bound.fileno() for bound in self._sockets.extend(settings)]
-        generation = Generation(
-            number, settings, texts, listening, self._slots, self._on_worker_end
-        )
+        bound = self._sockets.extend(settings)
+        generation = Generation(number, settings, texts, bound, self._slots, self._on_worker_end)
         try:
             async with self._site.moved(settings.metrics_address):
                 self._beginning = asyncio.create_task(generation.start())
@@ -181,14 +179,16 @@ class Supervisor:
     def _tell_ready(self, what: str) -> str:
         """The line that says how it runs, to the log and to systemd."""
         settings = self._settings
-        where = ", ".join(
-            place(*bound.getsockname()[:2]) for bound in self._sockets.extend(settings)
-        )
+        bound = [
+            (each.socket.getsockname(), each.tls_first) for each in self._sockets.extend(settings)
+        ]
+        where = ", ".join(place(*name[:2]) for name, _ in bound)
+        tls_ports = {name[1] for name, tls_first in bound if tls_first}
         workers = self._generations[-1].workers
         worker = workers[0] if workers else None
         line = (
             f"{what}: listening on {where}; queue: {worker.queue if worker else 'unknown'}; "
-            f"TLS: off; AUTH: off; workers: {settings.smtp_threads}"
+            f"TLS: {tls.summary(settings, tls_ports)}; AUTH: off; workers: {settings.smtp_threads}"
         )
         log.info("%s", line)
         systemd.notify("READY=1", f"STATUS={line}")

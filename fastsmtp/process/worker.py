@@ -25,6 +25,7 @@ from fastsmtp.net.places import Places
 from fastsmtp.net.received_log import ReceivedLog
 from fastsmtp.payload import Composer
 from fastsmtp.process import config, logs, privileges
+from fastsmtp.process.sockets import Bound
 from fastsmtp.process.workers import BLOCKED
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Sink
@@ -78,7 +79,12 @@ async def _work(job: Job, settings: Settings, make_sink: MakeSink) -> int:
         return 1
     tell(ready=str(worker.sink))
     listening = asyncio.create_task(_listen(reader, worker, tell))
-    await worker.run([socket.socket(fileno=number) for number in job["listening"]])
+    await worker.run(
+        [
+            Bound(socket.socket(fileno=number), tls_first)
+            for number, tls_first in zip(job["listening"], job["tls_first"], strict=True)
+        ]
+    )
     await worker.stop()
     tell(snapshot=worker.snapshot())
     await writer.drain()
@@ -152,11 +158,14 @@ class Worker:
         self._stopping.set()
         self._told.set()
 
-    async def run(self, sockets: list[socket.socket]) -> None:
+    async def run(self, sockets: list[Bound]) -> None:
         """Accept mail on `sockets` once it is told to, until it is told to end."""
         await self._told.wait()
         if not self.is_stopping:
-            await self._listener.start(sockets)
+            await self._listener.start(
+                [bound.socket for bound in sockets if not bound.tls_first],
+                [bound.socket for bound in sockets if bound.tls_first],
+            )
         await self._stopping.wait()
 
     async def stop(self) -> None:

@@ -39,6 +39,7 @@ class Job:
 
     settings: dict[str, str]  # the text of every setting
     listening: list[int]  # descriptors of bound sockets
+    tls_first: list[bool]  # each of those is a TLS port
     places: int  # descriptor of the memory in which connections are counted
     slot: int  # of that memory
     number: int  # of the worker in its generation, from 1

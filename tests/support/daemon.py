@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 COMMAND = (sys.executable, "-m", "fastsmtp")
 
-READY = re.compile(r"\bready\b.*?127\.0\.0\.1:(\d+)")
+READY = re.compile(r"\bready\b.*?127\.0\.0\.1:(\d+)(?:.*; TLS: .*?ports? (\d+))?")
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 60.0
 
@@ -40,6 +40,7 @@ class Daemon:
         self.env = {key: value for key, value in os.environ.items() if key[:9] != "FASTSMTP_"}
         self.env["PYTHONPATH"] = str(ROOT)
         self.port = 0
+        self.tls_port = 0
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -50,7 +51,11 @@ class Daemon:
         except AssertionError:
             self.kill()
             raise
-        self.port = self.settings["smtp_port"] = int(ready[1])
+        self.port = int(ready[1])
+        if self.settings["smtp_port"] != "none":
+            self.settings["smtp_port"] = self.port
+        if ready[2]:
+            self.tls_port = self.settings["smtp_secure_port"] = int(ready[2])
 
     def launch(self) -> int:
         """Start and do not wait; gives how long the log was before."""

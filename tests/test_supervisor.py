@@ -49,7 +49,10 @@ def serve(start_daemon):
 
 
 def title(pid):
-    return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0")
+    """What a process calls itself; nothing where it has just ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0")
+    return ""
 
 
 def mail_flows(port):

@@ -36,9 +36,11 @@ async def read_again(sources: Sources) -> tuple[dict[str, str], list[str]]:
         async with asyncio.timeout(TIMEOUT):
             out, err = await reader.communicate(json.dumps(asdict(sources)).encode())
     except TimeoutError:
-        reader.kill()
-        await reader.wait()
         raise ConfigError([f"reading the configuration took over {TIMEOUT:g} s"], []) from None
+    finally:
+        if reader.returncode is None:
+            reader.kill()
+            await reader.communicate()
     if reader.returncode != 0:
         last = err.decode(errors="replace").strip().rpartition("\n")[2]
         why = last or f"it ended with status {reader.returncode}"

@@ -16,6 +16,9 @@ from pathlib import Path
 
 from tests.support.rabbitmq import free_ports
 
+PATIENCE = 3.0
+"""Seconds after which a relay that has mail left is told to look at it."""
+
 START_TIMEOUT = 20.0
 TIMEOUT = 30.0
 
@@ -104,12 +107,19 @@ class Relay:
 
     def wait_for_count(self, pattern: re.Pattern[str], count: int, timeout: float) -> None:
         deadline = time.monotonic() + timeout
+        prodded = time.monotonic()
         while (found := len(pattern.findall(self.log))) < count:
+            if time.monotonic() > prodded + PATIENCE:
+                self.prod()
+                prodded = time.monotonic()
             if time.monotonic() > deadline:
                 raise AssertionError(
                     f"{pattern.pattern!r} {found} of {count} times in its log:\n{self.log}"
                 )
             time.sleep(0.05)
+
+    def prod(self) -> None:
+        """Tell it to try again now, where it may forget that by itself."""
 
     def close(self) -> None:
         """kill -9 of it and all that it started, and remove its folder."""

@@ -111,8 +111,8 @@ fuzz: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## fuzz the parsers for
 	for target in proxy parser content session; do $(BIN)/python -m tests.fuzz $$target $(or $(FUZZ_SECONDS),60) || exit 1; done
 	$(PYTEST) -n $(JOBS) --timeout 0 -m hypothesis --hypothesis-profile fuzz
 
-soak: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## the ledger of lost mail with ROUNDS (20) times as many kills
-	LEDGER_ROUNDS=$(or $(ROUNDS),20) $(PYTEST) tests/faults/test_kills.py
+soak: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## the ledger of lost mail with ROUNDS (20) times as many kills, reloads, restarts
+	LEDGER_ROUNDS=$(or $(ROUNDS),20) $(PYTEST) tests/faults
 
 bench: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/bench-tools $(VENV)/test-tools ## speed and CPU against smtp-sink and aiosmtpd
 	$(BIN)/python -m bench

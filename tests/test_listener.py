@@ -4,7 +4,9 @@ import contextlib
 import re
 import socket
 import subprocess
+import threading
 import time
+from collections import Counter
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.support.daemon import COMMAND, Daemon
 from tests.support.held import Inside
 from tests.support.inbox import EmbeddedInbox
 from tests.support.patience import until
+from tests.support.ports import lasting_port
 from tests.support.wire import Wire
 
 HAS_IPV6 = socket.has_ipv6
@@ -209,3 +212,30 @@ def test_who_waits_to_be_accepted_at_the_end_is_told():
         server.thread.join(3)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address)
+
+
+def test_nobody_is_reset_who_connects_while_a_socket_is_closed():
+    port = lasting_port()
+    outcomes = Counter()
+    over = threading.Event()
+
+    def hammer():
+        while not over.is_set():
+            try:
+                with socket.create_connection(("127.0.0.1", port), 10) as client:
+                    outcomes[client.recv(100)[:3]] += 1
+            except OSError as error:
+                outcomes[type(error).__name__] += 1
+
+    threads = [threading.Thread(target=hammer) for _ in range(16)]
+    for each in threads:
+        each.start()
+    for _ in range(20):
+        sockets = listener.bind(("127.0.0.1",), (port,))
+        time.sleep(0.02)  # they wait to be accepted
+        listener.turn_away(sockets, [])
+    over.set()
+    for each in threads:
+        each.join()
+    assert outcomes.keys() <= {b"421", "ConnectionRefusedError"}, outcomes
+    assert outcomes[b"421"]

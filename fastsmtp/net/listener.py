@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import logging
 import resource
 import socket
+import struct
+import time
 from collections.abc import Iterable
 
 from fastsmtp import replies
@@ -27,6 +30,12 @@ BACKLOG = 4096
 
 SPARE_DESCRIPTORS = 64
 """File descriptors that are not for clients: sockets, the queue, the broker, libraries."""
+
+HANDSHAKE = 0.1
+"""Seconds in which a client's connection becomes whole, once the kernel has answered its SYN."""
+
+SO_ATTACH_FILTER = 26
+"""socket(7); Python has no name for it."""
 
 
 class ListenError(OSError):
@@ -183,16 +192,47 @@ class Listener:
                     await self._reception.lost.wait()
 
 
-def turn_away(listening: socket.socket, *, tls_first: bool = False) -> None:
-    """Close a listening socket; who waits in its backlog, and would be reset, is told 421.
+def turn_away(sockets: list[socket.socket], tls_sockets: list[socket.socket]) -> None:
+    """Close listening sockets; who waits in their backlog, and would be reset, is told 421.
 
-    `tls_first`: there is nothing to say before a handshake, so they are only hung up on.
+    Where TLS comes first there is nothing to say before a handshake: they are only hung up on.
+    Takes HANDSHAKE seconds, in which connections that have begun become whole.
     """
-    with contextlib.suppress(OSError):  # BlockingIOError: nobody is left
+    if not sockets and not tls_sockets:
+        return
+    for listening in (*sockets, *tls_sockets):
+        _drop_new(listening)
+    time.sleep(HANDSHAKE)
+    for listening in sockets:
+        _empty(listening, replies.STOPPING.wire)
+    for listening in tls_sockets:
+        _empty(listening, b"")
+
+
+def _empty(listening: socket.socket, words: bytes) -> None:
+    with listening, contextlib.suppress(OSError):  # BlockingIOError: nobody is left
         while True:
             client, _ = listening.accept()
             with client, contextlib.suppress(OSError):
-                if not tls_first:
-                    client.send(replies.STOPPING.wire, socket.MSG_DONTWAIT)
+                client.send(words, socket.MSG_DONTWAIT)
                 client.shutdown(socket.SHUT_WR)
-    listening.close()
+
+
+def _drop_new(listening: socket.socket) -> None:
+    """Let the kernel drop SYNs: else who comes between the last accept and the close is reset.
+
+    Their client sends another a second later, and is refused like everyone then.
+    """
+    program = b"".join(
+        struct.pack("HBBI", *instruction)
+        for instruction in (
+            (0x30, 0, 0, 13),  # load the flags of the TCP header
+            (0x45, 0, 1, 0x02),  # skip one instruction unless SYN is set
+            (0x06, 0, 0, 0),  # drop
+            (0x06, 0, 0, 0xFFFF),  # keep
+        )
+    )
+    memory = ctypes.create_string_buffer(program)
+    fprog = struct.pack("HP", 4, ctypes.addressof(memory))
+    with contextlib.suppress(OSError):  # without it, the gap is some microseconds
+        listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)

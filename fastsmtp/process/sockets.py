@@ -45,16 +45,14 @@ class Sockets:
                     self._bound[place] = self._bind(place.address, place.port)
                     added.append(place)
         except OSError:
-            for place in added:
-                self._close(place)
+            self._close(added)
             raise
         return [Bound(each, place.tls_first) for place in wanted for each in self._bound[place]]
 
     def reduce(self, settings: Settings | None) -> None:
         """Close what `settings` do not want; None: everything. No worker accepts on it any more."""
         wanted = _places(settings) if settings else []
-        for place in [place for place in self._bound if place not in wanted]:
-            self._close(place)
+        self._close([place for place in self._bound if place not in wanted])
 
     def _bind(self, address: str, port: int) -> list[socket.socket]:
         try:
@@ -70,9 +68,11 @@ class Sockets:
                 ) from None
             raise
 
-    def _close(self, place: Place) -> None:
-        for bound in self._bound.pop(place):
-            turn_away(bound, tls_first=place.tls_first)
+    def _close(self, places: list[Place]) -> None:
+        sockets: dict[bool, list[socket.socket]] = {False: [], True: []}
+        for place in places:
+            sockets[place.tls_first] += self._bound.pop(place)
+        turn_away(sockets[False], sockets[True])
 
 
 def _places(settings: Settings) -> list[Place]:

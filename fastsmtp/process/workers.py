@@ -6,6 +6,7 @@ ready or failed, accept, retire, and its counters whenever they are asked for.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -142,7 +143,8 @@ class WorkerProcess:
 
     def _signal(self, number: int) -> None:
         if not self.ended.done():
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended, `_listen` will tell
+                os.kill(self.pid, number)
 
     def _tell(self, message: dict[str, Any]) -> None:
         if not self._writer.is_closing():

@@ -93,14 +93,13 @@ class Inside:
         self.port: int = sockets[0].getsockname()[1]
         tls_sockets = bind(("127.0.0.1",), (0,)) if self.settings.smtp_certificate else []
         self.tls_port: int = tls_sockets[0].getsockname()[1] if tls_sockets else 0
-        bound = [(each.dup(), False) for each in sockets]  # as the supervisor has them
-        bound += [(each.dup(), True) for each in tls_sockets]
+        bound = [each.dup() for each in sockets]  # as the supervisor has them
+        tls_bound = [each.dup() for each in tls_sockets]
         await self.listener.start(sockets, tls_sockets)
         self.started.set()
         await self.ending.wait()
         await self.listener.stop(self.grace, others_accept=False)
-        for each, tls_first in bound:
-            turn_away(each, tls_first=tls_first)
+        turn_away(bound, tls_bound)
 
     def __enter__(self) -> "Inside":
         self.thread.start()

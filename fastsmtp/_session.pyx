@@ -176,7 +176,7 @@ cdef class Session:
 
     @property
     def idle(self):
-        return self.state in (START, READY, REFUSED) and self.phase in (COMMAND, OVERLONG)
+        return self.state in (START, READY, REFUSED) and self.phase in (COMMAND, OVERLONG, CHECKING)
 
     @property
     def pieces(self):
@@ -529,6 +529,7 @@ cdef class Session:
     cdef int say_and_close(self, reply) except -1:
         self.put(reply)
         self.phase = CLOSED
+        self.credentials = None
         return 0
 
     cdef int end_transaction(self, reply) except -1:

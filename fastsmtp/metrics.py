@@ -27,6 +27,7 @@ class Metrics:
     """Counts since the worker started."""
 
     __slots__ = (
+        "authentications",
         "broker_confirmed",
         "broker_connects",
         "broker_lost",
@@ -54,6 +55,7 @@ class Metrics:
         # Clients
         self.connections = 0  # accepted by the listener
         self.connections_open = 0
+        self.authentications = dict.fromkeys(("accepted", "refused", "unavailable"), 0)
         self.replies = dict.fromkeys(replies.KINDS, 0)  # by `Reply.kind`
 
         # Messages that came to their end

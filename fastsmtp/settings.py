@@ -116,10 +116,9 @@ class Settings:
         values.TEXT,
         "",
         "With smtp-password: a client must AUTH with this pair before MAIL.",
-        unbuilt=True,
     )
     smtp_password: str = setting(
-        "Access", values.TEXT, "", "The password of smtp-username.", secret=True, unbuilt=True
+        "Access", values.TEXT, "", "The password of smtp-username.", secret=True
     )
     smtp_auth: str = setting(
         "Access",
@@ -127,11 +126,8 @@ class Settings:
         "",
         'More users: file:///path (lines "user:hash") or hardcoded://user:pass,user2:pass2.',
         secret=True,
-        unbuilt=True,
     )
-    smtp_insecure_auth: bool = setting(
-        "Access", values.BOOLEAN, "false", "Allow AUTH without TLS.", unbuilt=True
-    )
+    smtp_insecure_auth: bool = setting("Access", values.BOOLEAN, "false", "Allow AUTH without TLS.")
     smtp_proxy: tuple[Network, ...] = setting(
         "Access",
         values.NETWORKS,

@@ -219,7 +219,7 @@ def _read_domain(text: str) -> str:
 
 
 def _read_auth(text: str) -> str:
-    if not re.match("file:///.|hardcoded://.+:", text):
+    if not re.fullmatch("file:///.+|hardcoded://[^:,]+:[^,]+(,[^:,]+:[^,]+)*", text):
         raise ValueError
     return _read_text(text)
 

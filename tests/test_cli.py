@@ -114,7 +114,7 @@ def test_a_wrong_configuration_tells_every_error_and_exits_2(
             "25",
             "--smtp-port",
             "x",
-            "--smtp-tls-minimum=1.3",
+            "--smtp-proxy=::1",
         ),
         *("--log-formt=json", "stray"),
         FASTSMTP_SMTP_GRACE="soon",
@@ -130,7 +130,7 @@ def test_a_wrong_configuration_tells_every_error_and_exits_2(
         "command line: smtp-prot: unknown key (did you mean smtp-port?)",
         "command line: log-formt: unknown key (did you mean log-format?)",
         "command line: stray: unknown key",
-        "command line: smtp-tls-minimum: not built yet",
+        "command line: smtp-proxy: not built yet",
     ]
 
 
@@ -152,5 +152,5 @@ def test_no_password_is_printed(run: Run, tmp_path: Path) -> None:
         FASTSMTP_RABBITMQ_ADDRESS="amqp:/me:hunter2@h/",
     )
     assert done.returncode == 2
-    assert "smtp-password: not built yet" in done.stderr
+    assert "smtp-username: needs smtp-certificate" in done.stderr
     assert "hunter2" not in done.stderr + done.stdout

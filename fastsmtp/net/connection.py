@@ -16,6 +16,7 @@ from fastsmtp.gate import Gate
 from fastsmtp.ids import Ids
 from fastsmtp.metrics import Metrics
 from fastsmtp.net.access import Access
+from fastsmtp.net.auth.authenticator import Attempt, Authenticator
 from fastsmtp.net.intake import Intake
 from fastsmtp.net.places import Places
 from fastsmtp.net.tls import Certificates, shake_hands
@@ -39,6 +40,7 @@ class Reception:
     places: Places  # open connections of all workers
     limit: int  # of them at most
     access: Access
+    authenticator: Authenticator
     certificates: Certificates | None = None
     open: set["Connection"] = field(default_factory=set)
     refusal: Reply | None = None  # what new clients are told instead of the greeting
@@ -50,6 +52,7 @@ class Connection(asyncio.Protocol):
     """The protocol of one accepted socket."""
 
     __slots__ = (
+        "_attempt",
         "_blocked",
         "_counted",
         "_half_closed",
@@ -71,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._handshake: asyncio.Task[None] | None = None  # of TLS, while it goes on
         self._transport: asyncio.Transport
         self._submitted = False  # the intake has the session's message
+        self._attempt: Attempt | None = None  # the authenticator has the session's credentials
         self._paused = False  # reading is
         self._blocked = False  # writing is: the client does not read
         self._half_closed = False  # the client will send no more
@@ -100,12 +104,14 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends no more, but may wait for a reply; TLS has no half-closed state here."""
         self._half_closed = True
-        return self._submitted and not self.session.closing and not self.session.peer.tls
+        return self._is_answering and not self.session.closing and not self.session.peer.tls
 
     def connection_lost(self, exc: Exception | None) -> None:
         """What is with the sink goes on; its reply has nowhere to go."""
         reception = self._reception
         self._leave()
+        if self._attempt is not None:
+            self._attempt.cancel()
         if self in reception.open:
             reception.open.remove(self)
             reception.places.leave()
@@ -264,13 +270,18 @@ class Connection(asyncio.Protocol):
                 break
             self._submitted = False
             out += session.resolve(reply)
+        if session.credentials is not None and self._attempt is None:
+            user, password = session.credentials
+            self._attempt = self._reception.authenticator.begin(
+                session.peer, user, password, self._authenticated
+            )
         if out:
             self._transport.write(out)
         if session.closing:
             self._finish()
         elif session.starting_tls:
             self._start_tls()
-        elif self._half_closed and not self._submitted:
+        elif self._half_closed and not self._is_answering:
             self._transport.close()
         else:
             self._regulate()
@@ -284,6 +295,19 @@ class Connection(asyncio.Protocol):
             self._advance(self.session.resolve(reply))
         except Exception:
             self._fail()
+
+    def _authenticated(self, reply: Reply) -> None:
+        """What the credentials are worth."""
+        self._attempt = None
+        try:
+            self._advance(self.session.authenticated(reply))
+        except Exception:
+            self._fail()
+
+    @property
+    def _is_answering(self) -> bool:
+        """The client waits for a reply that others are to find."""
+        return self._submitted or self._attempt is not None
 
     def _finish(self) -> None:
         """Close so that the last reply arrives: unread input would make the kernel reset."""

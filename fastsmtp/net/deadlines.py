@@ -2,7 +2,7 @@
 
 A client has `smtp-timeout` from the end of one command to the beginning of the next, and as much
 again to its end; content may take that and its octets at `smtp-minrate`. While a message is with
-the sink the clock stands still.
+the sink, or credentials with the authenticator, the clock stands still.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class Deadlines:
 
     def _check(self, connection: Connection, now: float) -> None:
         session = connection.session
-        if session.waiting:
+        if session.waiting or session.credentials is not None:
             connection.since = now
         elif session.progress != connection.seen_progress and not (
             session.refused and connection.since

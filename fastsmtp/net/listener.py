@@ -16,6 +16,7 @@ from fastsmtp._session import Rules
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.net.access import Access
+from fastsmtp.net.auth.authenticator import Authenticator
 from fastsmtp.net.connection import Connection, Reception
 from fastsmtp.net.deadlines import Deadlines
 from fastsmtp.net.intake import Intake
@@ -124,12 +125,21 @@ class Listener:
         metrics: Metrics,
         intake: Intake,
         places: Places,
+        authenticator: Authenticator,
     ) -> None:
         limit = connection_limit(settings.smtp_connections)
         certificates = Certificates(settings) if settings.smtp_certificate else None
         access = Access(settings)
         self._reception = Reception(
-            Rules(settings), gate, metrics, intake, places, limit, access, certificates
+            Rules(settings),
+            gate,
+            metrics,
+            intake,
+            places,
+            limit,
+            access,
+            authenticator,
+            certificates,
         )
         self._deadlines = Deadlines(
             self._reception.open, settings.smtp_timeout, settings.smtp_minrate

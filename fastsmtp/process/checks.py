@@ -3,6 +3,7 @@
 Takes `Settings`, gives findings in words that name no secret. Opens files to see that it may.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -34,8 +35,20 @@ def warnings(settings: Settings) -> Iterator[str]:
             "anyone may connect, send mail and set x-mq-* headers: smtp-ip is not loopback alone, "
             "and neither smtp-range nor AUTH (smtp-username, smtp-auth) is set"
         )
+    yield from _users(settings.smtp_auth)
     if settings.rabbitmq_address and not settings.rabbitmq_persistent:
         yield "rabbitmq-persistent is false: confirmed mail does not survive a crash of the broker"
+
+
+def _users(smtp_auth: str) -> Iterator[str]:
+    """Lines of the file with users that are of no use."""
+    if not smtp_auth.startswith("file://"):
+        return
+    from fastsmtp.net.auth import file  # late: commands without such a file need no library
+
+    with contextlib.suppress(OSError):  # which `_inaccessible` tells
+        for problem in file.problems(smtp_auth):
+            yield f"smtp-auth: {problem}"
 
 
 def _unbuilt(settings: Settings) -> Iterator[Problem]:

@@ -50,6 +50,12 @@ EXPOSED = {
     "connections_open": Exposed(
         "gauge", "fastsmtp_connections_open", "Client connections that are open"
     ),
+    "authentications": Exposed(
+        "counter",
+        "fastsmtp_authentications",
+        "Credentials that clients gave: accepted, refused, or unavailable where nobody could tell",
+        ("outcome",),
+    ),
     "replies": Exposed(
         "counter",
         "fastsmtp_replies",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from fastsmtp.net import failures, places
 from fastsmtp.net.places import SLOTS, Places
 from fastsmtp.process.sockets import Bound
 from fastsmtp.process.workers import Job, WorkerError, WorkerProcess
@@ -24,9 +25,10 @@ YOUNG = 10.0
 class Slots:
     """Places in shared memory for every worker process, whatever its generation."""
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        self._places = Places(descriptor, 0)
+    def __init__(self) -> None:
+        self.places = places.create()  # descriptors
+        self.failures = failures.create()
+        self._places = Places(self.places, 0)
         self._free = set(range(SLOTS))
 
     def take(self) -> int:
@@ -117,7 +119,8 @@ class Generation:
             settings=self._texts,
             listening=[bound.socket.fileno() for bound in self._listening],
             tls_first=[bound.tls_first for bound in self._listening],
-            places=self._slots.descriptor,
+            places=self._slots.places,
+            failures=self._slots.failures,
             slot=self._slots.take(),
             number=number,
             generation=self.number,

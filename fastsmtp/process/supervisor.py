@@ -15,7 +15,7 @@ from setproctitle import setproctitle
 
 from fastsmtp import metrics
 from fastsmtp.metrics import Snapshot
-from fastsmtp.net import places, tls
+from fastsmtp.net import tls
 from fastsmtp.net.listener import place
 from fastsmtp.process import config, control, logs, queue_file, systemd
 from fastsmtp.process.config import ConfigError
@@ -45,7 +45,7 @@ class Supervisor:
         self._settings = settings
         self._sources = sources
         self._sockets = Sockets()
-        self._slots = Slots(places.create())
+        self._slots = Slots()
         self._generations: list[Generation] = []  # not ended; the last one accepts
         self._site = Site(self._collect)  # for whoever watches
         self._ended: Snapshot = {}  # what workers that have ended had counted
@@ -186,9 +186,11 @@ class Supervisor:
         tls_ports = {name[1] for name, tls_first in bound if tls_first}
         workers = self._generations[-1].workers
         worker = workers[0] if workers else None
+        auth = "on" if settings.smtp_username or settings.smtp_auth else "off"
         line = (
             f"{what}: listening on {where}; queue: {worker.queue if worker else 'unknown'}; "
-            f"TLS: {tls.summary(settings, tls_ports)}; AUTH: off; workers: {settings.smtp_threads}"
+            f"TLS: {tls.summary(settings, tls_ports)}; AUTH: {auth}; "
+            f"workers: {settings.smtp_threads}"
         )
         log.info("%s", line)
         systemd.notify("READY=1", f"STATUS={line}")

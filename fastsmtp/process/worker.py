@@ -19,6 +19,9 @@ from setproctitle import setproctitle
 
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics, Snapshot
+from fastsmtp.net.auth import authenticator
+from fastsmtp.net.auth.authenticator import Authenticator
+from fastsmtp.net.failures import Failures
 from fastsmtp.net.intake import Intake
 from fastsmtp.net.listener import Listener
 from fastsmtp.net.places import Places
@@ -71,7 +74,10 @@ async def _work(job: Job, settings: Settings, make_sink: MakeSink) -> int:
 
     try:
         privileges.become(settings)
-        worker = Worker(settings, make_sink, Places(job["places"], job["slot"]))
+        slot = job["slot"]
+        worker = Worker(
+            settings, make_sink, Places(job["places"], slot), Failures(job["failures"], slot)
+        )
         await worker.start()
     except (OSError, ValueError) as error:
         tell(failed=str(error))
@@ -115,7 +121,9 @@ async def _listen(
 class Worker:
     """Everything of one process; made inside the event loop, whose clock sinks read."""
 
-    def __init__(self, settings: Settings, make_sink: MakeSink, places: Places) -> None:
+    def __init__(
+        self, settings: Settings, make_sink: MakeSink, places: Places, failures: Failures
+    ) -> None:
         """Raises OSError or ValueError where the settings can never work."""
         self._metrics = Metrics()
         self._settings = settings
@@ -124,7 +132,8 @@ class Worker:
         composer = Composer(settings, gate, self._metrics)
         self._received_log = ReceivedLog(settings.received_log) if settings.received_log else None
         intake = Intake(composer, self.sink, self._metrics, self._received_log)
-        self._listener = Listener(settings, gate, self._metrics, intake, places)
+        asked = Authenticator(authenticator.backends(settings), failures, self._metrics)
+        self._listener = Listener(settings, gate, self._metrics, intake, places, asked)
         self._told = asyncio.Event()  # to accept, or to end
         self._stopping = asyncio.Event()
         self._others_accept = False

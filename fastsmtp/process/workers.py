@@ -42,7 +42,8 @@ class Job:
     listening: list[int]  # descriptors of bound sockets
     tls_first: list[bool]  # each of those is a TLS port
     places: int  # descriptor of the memory in which connections are counted
-    slot: int  # of that memory
+    failures: int  # descriptor of the memory in which failed authentications are counted
+    slot: int  # of both
     number: int  # of the worker in its generation, from 1
     generation: int  # from 1
     control: int = -1  # descriptor of the socket pair's other end
@@ -71,7 +72,7 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             self.job.control = theirs.fileno()
-            passed = (*self.job.listening, self.job.places, self.job.control)
+            passed = (*self.job.listening, self.job.places, self.job.failures, self.job.control)
             signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
             try:
                 process = await asyncio.create_subprocess_exec(

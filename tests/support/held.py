@@ -16,7 +16,9 @@ import uvloop
 
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
-from fastsmtp.net import places
+from fastsmtp.net import failures, places
+from fastsmtp.net.auth import authenticator
+from fastsmtp.net.failures import Failures
 from fastsmtp.net.intake import Intake
 from fastsmtp.net.listener import Listener, bind, turn_away
 from fastsmtp.net.places import Places
@@ -88,7 +90,13 @@ class Inside:
         memory = places.create()
         counts = Places(memory, 0)
         os.close(memory)
-        self.listener = Listener(self.settings, gate, self.metrics, self.intake, counts)
+        memory = failures.create()
+        failed = Failures(memory, 0)
+        os.close(memory)
+        asked = authenticator.Authenticator(
+            authenticator.backends(self.settings), failed, self.metrics
+        )
+        self.listener = Listener(self.settings, gate, self.metrics, self.intake, counts, asked)
         sockets = bind(("127.0.0.1",), (0,))
         self.port: int = sockets[0].getsockname()[1]
         tls_sockets = bind(("127.0.0.1",), (0,)) if self.settings.smtp_certificate else []

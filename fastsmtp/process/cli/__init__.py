@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from fastsmtp import __version__
-from fastsmtp.process.cli import check, convert, options, queue, reload, serve
+from fastsmtp.process.cli import check, convert, options, passwd, queue, reload, serve
 from fastsmtp.process.config import ConfigError
 
-COMMANDS = (serve, reload, check, convert, queue)
+COMMANDS = (serve, reload, check, convert, queue, passwd)
 
 _DESCRIPTION = """\
 Accepts mail over SMTP, turns each message into JSON and publishes it to RabbitMQ, or puts it

@@ -1,0 +1,202 @@
+"""`smtp-auth: file:///path`: users in a file, a line `user:hash` each, bcrypt or argon2.
+
+The file is looked at once a second while clients authenticate, and read again when it has changed.
+Hashing runs in a few threads; who succeeded a while ago is known without it, by a digest under a
+key that only this process has. No password is kept.
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import argon2
+import bcrypt
+
+from fastsmtp.escaping import printable
+from fastsmtp.net.auth.base import UnavailableError
+
+log = logging.getLogger(__name__)
+
+SCHEME = "file://"
+
+THREADS = 2
+"""That hash at one time in a worker; argon2 takes the memory that a hash asks for in each."""
+
+WAITING = 256
+"""Clients that may wait for a thread; who comes then is told to come back."""
+
+REMEMBERED = 1024
+"""Successes that are known without hashing, the oldest forgotten first."""
+
+REMEMBER = 300.0
+"""Seconds that a success is known."""
+
+LOOK = 1.0
+"""Seconds between two looks at the file."""
+
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+_BCRYPT_LENGTH = 72  # octets of a password that bcrypt sees
+# OWASP's second choice: 19 MiB. `verify` takes what a hash says instead.
+_HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+
+
+class _Users:
+    """What one reading of the file gave."""
+
+    __slots__ = ("by_name", "hashes", "problems")
+
+    def __init__(self, text: str) -> None:
+        self.by_name: dict[str, str] = {}  # user: hash
+        self.problems: list[str] = []  # a line each, without the hash
+        for number, line in enumerate(text.split("\n"), 1):
+            line = line.strip()
+            if line and not line.startswith("#"):
+                problem = self._take(line)
+                if problem:
+                    self.problems.append(f"line {number}: {problem}")
+        self.hashes = list(self.by_name.values())
+
+    def _take(self, line: str) -> str:
+        """Why the line is of no use, else ""."""
+        user, colon, hashed = line.partition(":")
+        if not colon or not user or not user.isprintable():
+            return "expected user:hash"
+        if not _is_hash(hashed):
+            return f"{printable(user)}: expected a bcrypt or argon2 hash (fastsmtp passwd makes it)"
+        if user in self.by_name:
+            return f"{printable(user)} is there already, the first line holds"
+        self.by_name[user] = hashed
+        return ""
+
+
+def _is_hash(text: str) -> bool:
+    if _BCRYPT.fullmatch(text):
+        return True
+    try:
+        argon2.extract_parameters(text)
+    except argon2.exceptions.InvalidHashError:
+        return False
+    return True
+
+
+def hashed(password: bytes) -> str:
+    """What stands behind the colon."""
+    return _HASHER.hash(password)
+
+
+def problems(url: str) -> list[str]:
+    """Lines of the file that are of no use, and why. Raises OSError."""
+    path = url.removeprefix(SCHEME)
+    return [f"{path}, {problem}" for problem in _read(path).problems]
+
+
+def _read(path: str) -> _Users:
+    return _Users(Path(path).read_text("utf-8", "replace"))
+
+
+class File:
+    """The users of one file."""
+
+    def __init__(self, url: str) -> None:
+        """Raises OSError where it cannot be read."""
+        self._path = url.removeprefix(SCHEME)
+        self._key = os.urandom(32)
+        self._remembered: dict[bytes, tuple[str, float]] = {}  # digest: hash, until when
+        self._threads = ThreadPoolExecutor(THREADS, "auth")
+        self._turn = asyncio.Semaphore(THREADS)
+        self._waiting = 0
+        self._looking = asyncio.Lock()
+        self._looked = 0.0
+        self._trouble: str | None = None  # why the file cannot be read
+        self._state = self._stat()
+        self._users = _read(self._path)  # the supervisor has told its problems
+
+    async def check(self, user: str, password: bytes) -> bool:
+        """Whether the file has them. Raises UnavailableError."""
+        await self._look()
+        digest = self._digest(user, password)
+        known = self._users.by_name.get(user)
+        if known is not None and self._remembers(digest, known):
+            return True
+        tried = known or self._decoy(user)
+        if tried is None:
+            return False
+        if self._waiting >= WAITING:
+            raise UnavailableError("more clients authenticate than passwords can be hashed")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                if known is not None and self._remembers(digest, known):
+                    return True  # the same client, on another connection
+                loop = asyncio.get_running_loop()
+                fits = await loop.run_in_executor(self._threads, _verify, tried, password)
+        finally:
+            self._waiting -= 1
+        if known is None or not fits:
+            return False
+        self._remember(digest, known)
+        return True
+
+    def _decoy(self, user: str) -> str | None:
+        """Somebody's hash for a user whom nobody knows, always the same: it costs as much."""
+        hashes = self._users.hashes
+        chosen = int.from_bytes(self._digest(user, b"")[:8])
+        return hashes[chosen % len(hashes)] if hashes else None
+
+    def _digest(self, user: str, password: bytes) -> bytes:
+        name = user.encode()
+        framed = len(name).to_bytes(4) + name + password
+        return hashlib.blake2b(framed, key=self._key, digest_size=32).digest()
+
+    def _remembers(self, digest: bytes, hashed: str) -> bool:
+        """It succeeded lately, and the user has the same hash still."""
+        then, until = self._remembered.get(digest, ("", 0.0))
+        return then == hashed and time.monotonic() < until
+
+    def _remember(self, digest: bytes, hashed: str) -> None:
+        self._remembered.pop(digest, None)
+        if len(self._remembered) >= REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[digest] = hashed, time.monotonic() + REMEMBER
+
+    async def _look(self) -> None:
+        """Read the file again where it has changed. Raises UnavailableError."""
+        async with self._looking:
+            if time.monotonic() - self._looked > LOOK:
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(None, self._refresh)
+                self._looked = time.monotonic()
+        if self._trouble is not None:
+            raise UnavailableError(f"smtp-auth {self._path}: {self._trouble}")
+
+    def _refresh(self) -> None:
+        try:
+            state = self._stat()
+            if state != self._state or self._trouble is not None:
+                self._users = _read(self._path)
+                self._state = state
+                log.info("smtp-auth %s: %d users", self._path, len(self._users.by_name))
+                for problem in self._users.problems:
+                    log.warning("smtp-auth %s, %s", self._path, problem)
+            self._trouble = None
+        except OSError as error:
+            self._trouble = error.strerror or "it cannot be read"
+
+    def _stat(self) -> tuple[int, int, int]:
+        found = os.stat(self._path)
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _verify(hashed: str, password: bytes) -> bool:
+    """Hash and compare, in a thread: both libraries let others run meanwhile."""
+    if hashed.startswith("$2"):
+        return bcrypt.checkpw(password[:_BCRYPT_LENGTH], hashed.encode())
+    try:
+        return _HASHER.verify(hashed, password)
+    except argon2.exceptions.VerificationError:
+        return False

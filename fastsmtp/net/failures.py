@@ -1,0 +1,72 @@
+"""How often each address has failed to authenticate lately, in memory that all workers share.
+
+An address falls into one of BUCKETS by a keyed hash; IPv6 counts by /64. A bucket is a row of one
+time a worker: the moment at which everything in it is forgotten. A failure pushes the latest time
+of the row further and writes it into the worker's own column, so there is no lock, nothing need be
+cleaned up, and what a worker that ended has seen still counts.
+"""
+
+import hashlib
+import ipaddress
+import mmap
+import os
+import time
+
+from fastsmtp.net.places import SLOTS
+
+BUCKETS = 4096
+"""Addresses that share one share its failures."""
+
+FORGET = 300.0
+"""Seconds until one failure is forgotten."""
+
+MOST = 8
+"""Failures that are remembered of an address."""
+
+FIRST_DELAY, LAST_DELAY = 0.5, 30.0
+"""Seconds that a failure's answer is kept back: the first one, doubling to the last."""
+
+_KEY = 32  # octets before the rows: what addresses are hashed with
+
+
+def create() -> int:
+    """A descriptor of fresh memory, for workers to inherit."""
+    descriptor = os.memfd_create("fastsmtp-failures")
+    os.ftruncate(descriptor, _KEY + BUCKETS * SLOTS * 8)
+    os.pwrite(descriptor, os.urandom(_KEY), 0)
+    return descriptor
+
+
+class Failures:
+    """The times; `slot` is the column that `add` writes."""
+
+    def __init__(self, descriptor: int, slot: int) -> None:
+        memory = memoryview(mmap.mmap(descriptor, _KEY + BUCKETS * SLOTS * 8))
+        self._key = bytes(memory[:_KEY])
+        self._times = memory[_KEY:].cast("d")
+        self._slot = slot
+
+    def add(self, address: str) -> float:
+        """One more failure of `address`; gives the seconds to keep its answer back."""
+        row = self._row(address)
+        now = time.monotonic()  # one clock for all processes of the machine
+        before = max(now, *self._times[row : row + SLOTS])
+        forgotten = min(before + FORGET, now + MOST * FORGET)
+        self._times[row + self._slot] = forgotten
+        return delay((forgotten - now) / FORGET)
+
+    def _row(self, address: str) -> int:
+        """Where the row of the address begins."""
+        digest = hashlib.blake2b(network(address), key=self._key, digest_size=4).digest()
+        return int.from_bytes(digest) % BUCKETS * SLOTS
+
+
+def network(address: str) -> bytes:
+    """What counts as one client: an IPv4 address, an IPv6 /64."""
+    ip = ipaddress.ip_address(address)
+    return ip.packed if ip.version == 4 else ip.packed[:8]
+
+
+def delay(failures: float) -> float:
+    """Seconds to keep the answer to a failure back, where this one made it so many."""
+    return float(min(LAST_DELAY, FIRST_DELAY * 2 ** (failures - 1)))

@@ -1,0 +1,223 @@
+"""net/auth/file: users in a file of hashes; who knows nobody's name pays what everybody pays."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+
+import bcrypt
+import pytest
+from argon2 import PasswordHasher
+
+from fastsmtp.net.auth import file
+from fastsmtp.net.auth.base import UnavailableError
+from fastsmtp.net.auth.file import File
+from tests.support.daemon import COMMAND
+from tests.support.patience import until
+from tests.test_auth import REFUSED, UNAVAILABLE, auth
+
+CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+
+
+def bcrypted(password):
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
+
+
+def argon(password):
+    return CHEAP.hash(password)
+
+
+@pytest.fixture
+def users(tmp_path):
+    path = tmp_path / "users"
+    lines = [
+        f"bea:{bcrypted('b')}",
+        f"ann:{argon('ä')}",
+        f"yvo:{bcrypted('y').replace('2b', '2y')}",
+    ]
+    path.write_text("# who may send\n\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def ask(path, *pairs):
+    """What the file says to each (user, password)."""
+
+    async def run():
+        made = File(f"file://{path}")
+        return [await made.check(user, password.encode()) for user, password in pairs]
+
+    return asyncio.run(run())
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """Counts what is hashed: (kind of hash, password)."""
+    done = Counter()
+    verify = file._verify
+
+    def counting(stored, password):
+        done[stored[:3], password] += 1
+        return verify(stored, password)
+
+    monkeypatch.setattr(file, "_verify", counting)
+    return done
+
+
+def test_bcrypt_and_argon2(users):
+    right = [("bea", "b"), ("ann", "ä"), ("yvo", "y")]
+    assert ask(users, *right) == [True] * 3
+    wrong = [("bea", "ä"), ("ann", "b"), ("yvo", ""), ("", "b"), ("BEA", "b"), ("bea:", "b")]
+    assert ask(users, *wrong) == [False] * 6
+
+
+def test_a_password_with_nul_and_one_of_any_length(users):
+    long = "x" * 9000
+    users.write_text(f"a:{argon(long)}\nb:{bcrypted(long[:72])}\n")
+    assert ask(users, ("a", long), ("b", long), ("a", long + "x")) == [True, True, False]
+    assert ask(users, ("a", "x\0"), ("b", "x\0x")) == [False, False]
+
+
+def test_an_unknown_user_costs_one_hash_like_a_known_one(users, hashed):
+    ask(users, ("bea", "wrong"), ("nobody", "wrong"), ("nobody", "wrong"), ("ann", "wrong"))
+    assert hashed.total() == 4
+
+
+def test_an_unknown_user_with_somebodys_password_is_nobody(tmp_path, hashed):
+    path = tmp_path / "one"
+    path.write_text(f"bea:{bcrypted('b')}\n")
+    assert ask(path, ("nobody", "b")) == [False]
+    assert hashed.total() == 1
+
+
+def test_a_success_is_hashed_once_and_a_failure_every_time(users, hashed):
+    assert ask(users, *[("bea", "b")] * 5) == [True] * 5
+    assert hashed.total() == 1
+    assert ask(users, *[("bea", "c")] * 5) == [False] * 5
+    assert hashed.total() == 1 + 5
+
+
+def test_many_connections_of_one_user_hash_little(users, hashed):
+    async def run():
+        made = File(f"file://{users}")
+        return await asyncio.gather(*(made.check("bea", b"b") for _ in range(100)))
+
+    assert asyncio.run(run()) == [True] * 100
+    assert hashed.total() <= file.THREADS
+
+
+def test_what_is_remembered_is_bounded_and_no_password(users, monkeypatch):
+    monkeypatch.setattr(file, "REMEMBERED", 2)
+
+    async def run():
+        made = File(f"file://{users}")
+        for pair in [("bea", b"b"), ("ann", "ä".encode()), ("yvo", b"y")]:
+            assert await made.check(*pair)
+        assert len(made._remembered) == 2
+        assert all(len(digest) == 32 for digest in made._remembered)
+
+    asyncio.run(run())
+
+
+def test_more_than_can_wait_are_unavailable(users, monkeypatch):
+    monkeypatch.setattr(file, "WAITING", 3)
+    free = threading.Event()
+    monkeypatch.setattr(file, "_verify", lambda *_: free.wait(10))
+
+    async def run():
+        made = File(f"file://{users}")
+        waiting = [asyncio.create_task(made.check("nobody", b"pw")) for _ in range(3)]
+        await asyncio.sleep(0.2)
+        with pytest.raises(UnavailableError):
+            await made.check("bea", b"b")
+        free.set()
+        assert await asyncio.gather(*waiting) == [False] * 3
+        assert await made.check("bea", b"b")
+
+    asyncio.run(run())
+
+
+def test_bad_lines_are_named_without_their_hash(users):
+    good = bcrypted("x")
+    lines = ["no colon", f":{good}", "eve:hunter2", f"c\x01:{good}", "md5:$apr1$hunter2"]
+    users.write_text("\n".join([*lines, f"bea:{good}", f"bea:{good}", f" ann:{good} "]))
+    told = file.problems(f"file://{users}")
+    assert [problem.split(", ")[1].split(":")[0] for problem in told] == [
+        *("line 1", "line 2", "line 3", "line 4", "line 5", "line 7")
+    ]
+    assert "hunter2" not in "".join(told)
+    assert good not in "".join(told)
+    assert ask(users, ("bea", "x"), ("ann", "x"), ("eve", "hunter2")) == [True, True, False]
+
+
+def test_check_tells_bad_lines_and_files_that_are_missing(users):
+    words = [*COMMAND, "check", "--smtp-insecure-auth", "yes", "--smtp-ip", "127.0.0.1"]
+
+    def check(path):
+        return subprocess.run(
+            [*words, "--smtp-auth", f"file://{path}"], capture_output=True, text=True, check=False
+        )
+
+    done = check(users)
+    assert (done.returncode, done.stderr) == (0, "")
+    users.write_text("eve:hunter2\n")
+    done = check(users)
+    assert done.returncode == 0
+    assert f"warning: smtp-auth: {users}, line 1: eve: expected a bcrypt or argon2" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+    done = check(f"{users}.gone")
+    assert done.returncode == 2
+    assert "smtp-auth: expected a file that can be read" in done.stderr
+
+
+def test_passwd_makes_lines_that_the_daemon_takes_at_once(users, start_daemon):
+    daemon = start_daemon(smtp_auth=f"file://{users}", smtp_insecure_auth="true")
+    assert auth(daemon.port, "dora", "gehêim")[0].raw == REFUSED
+    made = subprocess.run(
+        [*COMMAND, "passwd", "dora"], input="gehêim\n".encode(), stdout=subprocess.PIPE, check=True
+    )
+    with users.open("ab") as appended:
+        appended.write(made.stdout)
+    until(lambda: auth(daemon.port, "dora", "gehêim")[0].code == 235)
+    kept = [line for line in users.read_text().splitlines() if not line.startswith("bea:")]
+    assert auth(daemon.port, "bea", "b")[0].code == 235
+    (users.parent / "new").write_text("\n".join([*kept, "eve:nonsense"]))
+    os.replace(users.parent / "new", users)
+    until(lambda: auth(daemon.port, "bea", "b")[0].code == 535)
+    assert daemon.log.count("eve: expected a bcrypt or argon2 hash") >= 1
+    for secret in ("gehêim", "nonsense", "$argon2"):
+        assert secret not in daemon.log
+
+
+def test_a_file_that_is_gone_is_a_temporary_error_until_it_is_back(users, start_daemon):
+    daemon = start_daemon(
+        smtp_auth=f"file://{users}",
+        smtp_username="me",
+        smtp_password="mine",
+        smtp_insecure_auth="true",
+        smtp_threads=1,
+    )
+    away = users.rename(f"{users}.away")
+    until(lambda: auth(daemon.port, "bea", "b")[0].raw == UNAVAILABLE)
+    assert auth(daemon.port, "bea", "wrong")[0].raw == UNAVAILABLE
+    assert auth(daemon.port, "me", "mine")[0].code == 235  # the pair needs no file
+    told = f"clients cannot authenticate: smtp-auth {users}: No such file or directory"
+    assert daemon.log.count(told) == 1
+    away.rename(users)
+    until(lambda: auth(daemon.port, "bea", "b")[0].code == 235)
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [("a:b", b"x\n"), ("", b"x\n"), ("#a", b"x\n"), ("a\x01", b"x\n"), ("me", b""), ("me", b"\n")],
+)
+def test_passwd_refuses_what_cannot_be_a_line(name, typed):
+    done = subprocess.run(
+        [sys.executable, "-m", "fastsmtp", "passwd", name],
+        input=typed,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == (1 if name == "me" else 2)
+    assert done.stdout == b""

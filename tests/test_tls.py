@@ -1,18 +1,62 @@
-"""net/tls: what real TLS clients see, and what becomes of the mail."""
+"""net/tls: what TLS clients see, whatever they do, and what becomes of their mail."""
 
+import contextlib
+import hashlib
 import json
+import shutil
 import smtplib
+import socket
 import ssl
+import struct
+import subprocess
+import time
 
 import pytest
 
+from fastsmtp.net import connection, deadlines, tls
 from tests.support import certificates
+from tests.support.held import Inside
+from tests.support.patience import until
 from tests.support.wire import Wire
+
+HELLO = b"EHLO client.example.net\r\n"
+STOPPING = b"421 4.3.2 Service is stopping, try again\r\n"
+HAS_SWAKS_TLS = (
+    shutil.which("swaks")
+    and subprocess.run(["perl", "-MNet::SSLeay", "-e1"], stderr=-3, check=False).returncode == 0
+)
 
 
 @pytest.fixture
 def pair(tmp_path):
     return certificates.make(tmp_path)
+
+
+@pytest.fixture
+def server(pair):
+    """A listener that takes every mail, with a certificate for mx.example.com."""
+    with inside(pair) as server:
+        yield server
+
+
+def inside(*pairs, **settings):
+    server = Inside(
+        smtp_certificate=tuple(str(each.certificate) for each in pairs),
+        smtp_key=tuple(str(each.key) for each in pairs),
+        **settings,
+    )
+    server.sink.auto = True
+    return server
+
+
+@pytest.fixture
+def trusting(pair):
+    return certificates.client(pair.certificate)
+
+
+def only(version, context):
+    context.minimum_version = context.maximum_version = version
+    return context
 
 
 def shown(daemon, recipient="b@example.org"):
@@ -21,12 +65,28 @@ def shown(daemon, recipient="b@example.org"):
     return json.loads(daemon.queue("show", line.split()[0]))
 
 
+def s_client(port, *options, feed=""):
+    """OpenSSL's client: all that it printed."""
+    done = subprocess.run(
+        ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *options],
+        input=feed,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    return done.stdout
+
+
+# A session
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("tls_first", [False, True])
-def test_a_mail_over_tls_says_so(start_daemon, pair, version, tls_first):
+def test_a_mail_over_tls_says_so(start_daemon, pair, trusting, version, tls_first):
     daemon = start_daemon(smtp_secure_port=0, **pair.settings)
-    context = certificates.client(pair.certificate)
-    context.minimum_version = context.maximum_version = version
+    context = only(version, trusting)
     context.check_hostname = False
     if tls_first:
         client = smtplib.SMTP_SSL("127.0.0.1", daemon.tls_port, context=context)
@@ -53,3 +113,435 @@ def test_a_plain_session_has_no_word_of_tls(start_daemon, pair):
     connection = shown(daemon)["connection"]
     assert connection["secure"] is False
     assert connection.keys().isdisjoint({"tls", "cipher"})
+
+
+@pytest.mark.skipif(not HAS_SWAKS_TLS, reason="no swaks with Net::SSLeay")
+@pytest.mark.parametrize("how", ["-tls", "-tlsc"])
+def test_swaks(server, how):
+    port = server.port if how == "-tls" else server.tls_port
+    swaks = ["swaks", "--server", f"127.0.0.1:{port}", how, "--to", "b@example.org"]
+    done = subprocess.run(swaks, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stdout
+    assert len(server.sink.messages) == 1
+
+
+def test_starttls_forgets_what_was_said_before(server, trusting):
+    with Wire(server.port) as client:
+        client.ehlo()
+        client.envelope("a@example.com", ["b@example.org"])
+        client.starttls(trusting)
+        assert client.command("MAIL FROM:<a@example.com>").code == 503
+        lines = client.ehlo().lines
+        assert "STARTTLS" not in lines
+        assert "PIPELINING" in lines
+        assert client.command("DATA").code == 503
+        assert client.command("STARTTLS").code == 503
+        assert client.mail(b"Hi\r\n").code == 250
+        assert client.command("QUIT").code == 221
+        assert client.hung_up()
+
+
+def test_a_large_message_arrives_whole(start_daemon, pair, trusting):
+    daemon = start_daemon(smtp_secure_port=0, **pair.settings)
+    line = b"0123456789abcdef" * 4 + b"\r\n"
+    content = b"Subject: large\r\n\r\n" + line * 80_000
+    with Wire(daemon.tls_port, tls=trusting) as client:
+        client.ehlo()
+        assert client.mail(content, recipients=["b@example.org"]).code == 250
+    mime = shown(daemon)["mime"].encode()
+    assert hashlib.sha256(mime).digest() == hashlib.sha256(content).digest()
+
+
+def test_8_kb_of_commands_in_one_record(server, trusting):
+    with Wire(server.port) as client:
+        client.ehlo()
+        client.starttls(trusting)
+        client.send(HELLO + b"NOOP\r\n" * 1360)
+        assert [reply.code for reply in client.replies(1361)] == [250] * 1361
+
+
+def test_what_comes_together_with_the_end_of_the_handshake_is_answered_over_tls(server, trusting):
+    """TLS 1.3: the client may speak before it has heard that the server is done."""
+    for port in (server.port, server.tls_port):
+        with socket.create_connection(("127.0.0.1", port), 10) as raw:
+            if port == server.port:
+                raw.recv(1000)
+                raw.sendall(b"STARTTLS\r\n")
+                assert raw.recv(1000).startswith(b"220 2.0.0 ")
+            client = InMemory(only(ssl.TLSVersion.TLSv1_3, trusting), raw)
+            client.handshake(HELLO + b"NOOP\r\n")
+            received = b""
+            while b"250 2.0.0" not in received:
+                received += client.read()
+            assert b"PIPELINING" in received
+
+
+class InMemory:
+    """TLS of a client that decides itself what leaves in one packet."""
+
+    def __init__(self, context, raw):
+        self.raw = raw
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="mx.example.com")
+
+    def flush(self):
+        self.raw.sendall(self.outgoing.read())
+
+    def handshake(self, behind=b""):
+        """Its last flight and what is `behind` leave together."""
+        while True:
+            try:
+                self.tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self.flush()
+                self.receive()
+        if behind:
+            self.tls.write(behind)
+        self.flush()
+
+    def read(self):
+        while True:
+            try:
+                return self.tls.read(65536)
+            except ssl.SSLWantReadError:
+                self.receive()
+
+    def receive(self):
+        data = self.raw.recv(65536)
+        if not data:
+            raise EOFError
+        self.incoming.write(data)
+
+
+def test_who_ends_tls_gets_the_replies_to_what_was_said(server, trusting, caplog):
+    with socket.create_connection(("127.0.0.1", server.tls_port), 10) as raw:
+        client = InMemory(trusting, raw)
+        client.handshake()
+        assert client.read().startswith(b"220 ")
+        client.tls.write(HELLO + b"NOOP\r\nNOOP\r\n")
+        with pytest.raises(ssl.SSLWantReadError):
+            client.tls.unwrap()
+        client.flush()
+        received = b""
+        with contextlib.suppress(EOFError, ssl.SSLZeroReturnError):
+            while data := client.read():
+                received += data
+        assert received.count(b"250 2.0.0 ") == 2
+    until(lambda: not server.connections)
+    assert caplog.text == ""
+
+
+def test_mail_of_a_client_that_ends_tls_too_early_is_kept(server, trusting, caplog):
+    server.sink.auto = False
+    with socket.create_connection(("127.0.0.1", server.tls_port), 10) as raw:
+        client = InMemory(trusting, raw)
+        client.handshake()
+        mail = b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\nBDAT 4 LAST\r\nHi\r\n"
+        client.tls.write(HELLO + mail)
+        with pytest.raises(ssl.SSLError):
+            client.tls.unwrap()
+        client.flush()
+        until(lambda: server.sink.waiting)
+        server.do(server.sink.release)
+    until(lambda: not server.connections)
+    assert server.metrics.messages == 1
+    assert caplog.text == ""
+
+
+def test_a_client_that_reads_no_replies_is_read_no_more(server, trusting):
+    with Wire(server.tls_port, tls=trusting) as client:
+        client.socket.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            for _ in range(10_000):
+                client.socket.sendall(b"HELP\r\n" * 2000)
+        assert any(each._paused for each in server.connections)
+        with Wire(server.port) as other:
+            assert other.command("NOOP").code == 250
+
+
+def test_what_is_pipelined_behind_a_waiting_message_is_bounded(server, trusting):
+    server.sink.auto = False
+    with Wire(server.tls_port, tls=trusting) as client:
+        mail = b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\nBDAT 4 LAST\r\nHi\r\n"
+        client.send(HELLO + mail)
+        until(lambda: server.sink.waiting)
+        client.send(b"NOOP\r\n" * 50_000)
+        (open_one,) = server.connections
+        until(lambda: open_one._paused)
+        assert open_one.session.backlog < connection.BACKLOG + (1 << 20)
+        server.do(server.sink.release)
+        assert [reply.code for reply in client.replies(50_004)] == [250] * 50_004
+
+
+# The handshake
+
+
+@pytest.mark.parametrize("tls_first", [False, True])
+def test_a_handshake_that_stalls_ends(monkeypatch, pair, tls_first):
+    assert tls.HANDSHAKE_TIMEOUT == 10
+    monkeypatch.setattr(tls, "HANDSHAKE_TIMEOUT", 0.5)
+    with inside(pair) as server:
+        port = server.tls_port if tls_first else server.port
+        with socket.create_connection(("127.0.0.1", port), 10) as raw:
+            if not tls_first:
+                raw.recv(1000)
+                raw.sendall(b"STARTTLS\r\n")
+                assert raw.recv(1000).startswith(b"220 ")
+            started = time.monotonic()
+            raw.sendall(b"\x16\x03\x01\x02\x00")  # the beginning of a ClientHello
+            ended(raw)
+            assert 0.2 < time.monotonic() - started < 3 * 0.5
+            until(lambda: not server.connections)
+
+
+def ended(raw):
+    """It is hung up, with nothing said."""
+    with contextlib.suppress(ConnectionResetError):
+        assert raw.recv(1000) == b""
+
+
+def test_the_idle_time_does_not_cut_into_a_handshake_with_plain_text(monkeypatch, pair):
+    monkeypatch.setattr(deadlines, "LINGER", 0.3)
+    with (
+        inside(pair, smtp_timeout=0.3) as server,
+        socket.create_connection(("127.0.0.1", server.tls_port), 10) as raw,
+    ):
+        ended(raw)
+        until(lambda: not server.connections)
+
+
+def test_who_is_idle_hears_it_over_tls(pair, trusting):
+    with inside(pair, smtp_timeout=0.5) as server:
+        with Wire(server.tls_port, tls=trusting) as client:
+            assert client.reply().raw.startswith(b"421 4.4.2 ")
+            assert client.hung_up()
+        until(lambda: not server.connections)
+
+
+@pytest.mark.parametrize("sent", [HELLO, b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, b"\x80" * 5000])
+def test_plain_text_on_a_tls_port_is_not_answered(server, sent):
+    with socket.create_connection(("127.0.0.1", server.tls_port), 10) as raw:
+        raw.sendall(sent)
+        ended(raw)
+    until(lambda: not server.connections)
+
+
+def test_a_plain_client_in_the_middle_of_it_harms_nobody(server, trusting):
+    """Clients that vanish at every step of a handshake leave nothing behind."""
+    for port in (server.port, server.tls_port):
+        for step in range(3):
+            raw = socket.create_connection(("127.0.0.1", port), 10)
+            if port == server.port:
+                raw.recv(1000)
+                raw.sendall(b"STARTTLS\r\n")
+                raw.recv(1000)
+            client = InMemory(trusting, raw)
+            with pytest.raises(ssl.SSLWantReadError):
+                client.tls.do_handshake()
+            hello = client.outgoing.read()
+            raw.sendall(hello[: len(hello) * step // 2])
+            if step == 1:
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raw.close()
+    until(lambda: not server.connections)
+    with Wire(server.port) as client:
+        client.starttls(trusting)
+        assert client.ehlo().code == 250
+
+
+# Injection: CVE-2011-0411 and its kin
+
+
+@pytest.mark.parametrize("behind", [b"NOOP\r\n", b"MAIL FROM:<a@example.com>\r\n", b"x", b"\r\n"])
+def test_what_comes_behind_starttls_in_one_packet_never_runs(server, behind):
+    with Wire(server.port) as client:
+        client.ehlo()
+        client.send(b"STARTTLS\r\n" + behind)
+        assert client.reply().raw.startswith(b"554 5.5.0 ")
+        assert client.hung_up()
+
+
+def test_a_client_hello_behind_starttls_in_one_packet_is_refused_too(server, trusting):
+    with Wire(server.port) as client:
+        hello = InMemory(trusting, client.socket)
+        with pytest.raises(ssl.SSLWantReadError):
+            hello.tls.do_handshake()
+        client.send(b"STARTTLS\r\n" + hello.outgoing.read())
+        assert client.reply().raw.startswith(b"554 5.5.0 ")
+        assert client.hung_up()
+
+
+def test_what_comes_behind_the_220_in_plain_text_never_runs(server, trusting):
+    for pause in (0, 0.05):
+        with Wire(server.port) as client:
+            client.ehlo()
+            client.send(b"STARTTLS\r\n")
+            assert client.reply().code == 220
+            client.send(b"MAIL FROM:<evil@example.com>\r\n")
+            time.sleep(pause)
+            hello = InMemory(trusting, client.socket)
+            with pytest.raises((OSError, EOFError)):
+                hello.handshake()
+            assert client.hung_up()
+    until(lambda: not server.connections)
+    assert server.metrics.replies.get("250 2.1.0", 0) == 0
+
+
+def test_the_next_packet_before_the_220_is_read_never_runs(server):
+    """Two packets that the server may find together, or not."""
+    for _ in range(50):
+        with Wire(server.port) as client:
+            client.send(b"STARTTLS\r\n")
+            client.send(b"EHLO evil.example.com\r\nNOOP\r\n")
+            assert client.reply().code in (220, 554)
+            assert client.hung_up()
+    until(lambda: not server.connections)
+
+
+# What is agreed on
+
+
+def test_nothing_older_than_tls_1_2(server):
+    old = s_client(server.tls_port, "-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0")
+    assert "Cipher is (NONE)" in old
+    assert "Cipher is (NONE)" not in s_client(server.tls_port, "-tls1_2")
+
+
+def test_the_minimum_can_be_1_3(pair):
+    with inside(pair, smtp_tls_minimum="1.3") as server:
+        assert "Cipher is (NONE)" in s_client(server.tls_port, "-tls1_2")
+        assert "New, TLSv1.3, Cipher is TLS_" in s_client(server.tls_port)
+
+
+def test_ciphers(pair):
+    with inside(pair, smtp_ciphers="ECDHE-ECDSA-AES128-GCM-SHA256") as server:
+        other = s_client(server.tls_port, "-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-GCM-SHA384")
+        assert "Cipher is (NONE)" in other
+        allowed = s_client(server.tls_port, "-tls1_2")
+        assert "Cipher is ECDHE-ECDSA-AES128-GCM-SHA256" in allowed
+        assert "New, TLSv1.3" in s_client(server.tls_port)
+
+
+def test_a_mailerq_cipher_list_is_understood(pair):
+    ciphers = "!aNULL:!eNULL:!LOW:!SSLv2:!EXPORT:!EXPORT56:FIPS:MEDIUM:HIGH:@STRENGTH"
+    with inside(pair, smtp_ciphers=ciphers) as server:
+        assert "Cipher is (NONE)" not in s_client(server.tls_port, "-tls1_2")
+
+
+def test_no_alpn_is_chosen_and_none_is_an_error(server):
+    assert "No ALPN negotiated" in s_client(server.tls_port, "-alpn", "h2,smtp")
+
+
+def test_renegotiation_is_refused(server):
+    told = s_client(server.tls_port, "-tls1_2", feed="R\n")
+    assert "RENEGOTIATING" in told
+    assert "no renegotiation" in told
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("tls_first", [False, True])
+def test_sessions_are_resumed(server, trusting, version, tls_first):
+    only(version, trusting)
+    session = None
+    for round_ in range(3):
+        raw = socket.create_connection(
+            ("127.0.0.1", server.tls_port if tls_first else server.port), 10
+        )
+        if not tls_first:
+            raw.recv(1000)
+            raw.sendall(b"STARTTLS\r\n")
+            raw.recv(1000)
+        with trusting.wrap_socket(raw, server_hostname="mx.example.com", session=session) as client:
+            assert client.session_reused == bool(round_)
+            client.sendall(HELLO)
+            while b"LIMITS" not in client.recv(1000):
+                pass
+            session = client.session
+
+
+def test_the_certificate_is_chosen_by_sni(tmp_path):
+    names = ["mx.example.com", "mail.example.org", "*.example.net"]
+    pairs = [certificates.make(tmp_path, name) for name in names]
+    expected = {
+        "mx.example.com": 0,
+        "mail.example.org": 1,
+        "MAIL.Example.Org": 1,
+        "a.example.net": 2,
+        "a.b.example.net": 0,
+        "unknown.example": 0,
+        "": 0,
+    }
+    with inside(*pairs) as server:
+        for name, number in expected.items():
+            assert presented(server.tls_port, name) == der(pairs[number]), name
+
+
+def test_the_first_of_two_for_one_name_is_chosen(tmp_path):
+    pairs = [certificates.make(tmp_path, "mx.example.com", file=file) for file in "ab"]
+    with inside(*pairs) as server:
+        assert presented(server.tls_port, "mx.example.com") == der(pairs[0])
+
+
+def presented(port, name="mx.example.com"):
+    """The certificate that a client gets that asks for `name`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port), 10) as raw,
+        context.wrap_socket(raw, server_hostname=name or None) as client,
+    ):
+        return client.getpeercert(binary_form=True)
+
+
+def der(pair):
+    return ssl.PEM_cert_to_DER_cert(pair.certificate.read_text())
+
+
+# Who may come in, and the end
+
+
+def test_who_may_not_come_in_is_hung_up_on_before_the_handshake(pair):
+    with inside(pair, smtp_connections=1) as server:
+        with Wire(server.port) as client:
+            with socket.create_connection(("127.0.0.1", server.tls_port), 10) as raw:
+                ended(raw)
+            assert client.command("QUIT").code == 221
+        until(lambda: not server.connections)
+
+
+def test_a_handshake_takes_a_place(pair):
+    with inside(pair, smtp_connections=1) as server:
+        with socket.create_connection(("127.0.0.1", server.tls_port), 10):
+            until(lambda: server.connections)
+            with Wire(server.port) as client:
+                assert client.greeting.code == 421
+        until(lambda: not server.connections)
+
+
+def test_the_end_is_told_over_tls(pair, trusting):
+    with inside(pair) as server:
+        server.grace = 5
+        first = Wire(server.port)
+        first.ehlo()
+        first.starttls(trusting)
+        clients = [first, Wire(server.tls_port, tls=trusting)]
+        begun = Wire(server.tls_port, tls=trusting)
+        begun.ehlo()
+        begun.envelope("a@example.com", ["b@example.org"])
+        in_handshake = socket.create_connection(("127.0.0.1", server.tls_port), 10)
+        until(lambda: len(server.connections) == 4)
+        server.end()
+        for client in clients:
+            assert client.reply().raw == STOPPING
+            assert client.hung_up()
+        assert begun.data(b"Hi\r\n").code == 250
+        assert begun.reply().raw == STOPPING
+        with (
+            in_handshake,
+            trusting.wrap_socket(in_handshake, server_hostname="mx.example.com") as late,
+        ):
+            assert late.recv(1000) == STOPPING
+        for client in [*clients, begun]:
+            client.close()

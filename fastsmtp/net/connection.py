@@ -133,7 +133,9 @@ class Connection(asyncio.Protocol):
     # What the worker and the deadlines call
 
     def stop(self) -> None:
-        """End when no transaction is open."""
+        """End when no transaction is open; in the middle of a handshake, after it."""
+        if self._handshake is not None:
+            return
         try:
             self._advance(self.session.stop())
         except Exception:

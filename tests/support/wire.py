@@ -2,6 +2,7 @@
 
 import re
 import socket
+import ssl
 from collections.abc import Iterable
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -32,10 +33,22 @@ def stuffed(content: bytes) -> bytes:
 class Wire:
     """One connection; the greeting is read at once and kept."""
 
-    def __init__(self, port: int, timeout: float = TIMEOUT, source: str = "") -> None:
-        """`source`: the address, of 127.0.0.0/8, that it comes from."""
+    def __init__(
+        self,
+        port: int,
+        timeout: float = TIMEOUT,
+        source: str = "",
+        tls: ssl.SSLContext | None = None,
+        name: str = "mx.example.com",
+    ) -> None:
+        """`source`: the address, of 127.0.0.0/8, that it comes from.
+
+        `tls`: shake hands first, with the server that has this `name`.
+        """
         self.socket = socket.create_connection(("127.0.0.1", port), timeout, (source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=name)
         self.unread = b""
         self.greeting = self.reply()
 
@@ -49,6 +62,18 @@ class Wire:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def starttls(
+        self,
+        context: ssl.SSLContext,
+        name: str = "mx.example.com",
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        """STARTTLS, which must be accepted, and the handshake; `session`: one to resume."""
+        reply = self.command("STARTTLS")
+        assert reply.code == 220, reply
+        assert not self.unread
+        self.socket = context.wrap_socket(self.socket, server_hostname=name, session=session)
 
     def close(self) -> None:
         """Hang up without a QUIT."""

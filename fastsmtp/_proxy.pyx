@@ -133,7 +133,9 @@ cdef object _parse_v2(bytes data):
     cdef int family = octets[13]
     cdef Py_ssize_t length = octets[14] << 8 | octets[15]
     if octets[12] >> 4 != 2:
-        raise ProxyError(f"PROXY header of unknown version {octets[12] >> 4}")
+        raise ProxyError(
+            f"PROXY header of unknown version {octets[12] >> 4}: set send-proxy or send-proxy-v2"
+        )
     if command not in (LOCAL, PROXY):
         raise ProxyError(f"PROXY version 2 header with unknown command {command}")
     if length > V2_MAX:

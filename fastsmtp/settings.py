@@ -133,7 +133,6 @@ class Settings:
         values.NETWORKS,
         "",
         "Peers that must send a PROXY header (v1 or v2) before anything else.",
-        unbuilt=True,
     )
     smtp_extract: str = setting(
         "Access",

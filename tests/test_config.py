@@ -214,7 +214,6 @@ def test_variables_that_others_set_are_no_error(sources: Sources) -> None:
 
 
 UNBUILT = {
-    "smtp-proxy": "10.0.0.0/8",
     "smtp-maxmemory": "2GB",
     "rabbitmq-spill": "/var/lib/spill.db",
 }
@@ -392,6 +391,7 @@ MAILERQ_VALUES = {
     "smtp-connections": "1000",
     "smtp-extract": "true",
     "smtp-range": "192.0.2.0/24;10.0.0.0/8",
+    "smtp-proxy": "10.0.0.1",
     "smtp-default-ips": "192.0.2.1;192.0.2.2",
     "smtp-mappable-ips": "192.0.2.0/24",
     "smtp-unmappable-ips": "127.0.0.1",

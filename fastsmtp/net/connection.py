@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from fastsmtp import replies
+from fastsmtp._proxy import Header
 from fastsmtp._session import Rules, Session
 from fastsmtp.envelope import Envelope
 from fastsmtp.gate import Gate
@@ -19,6 +20,7 @@ from fastsmtp.net.access import Access
 from fastsmtp.net.auth.authenticator import Attempt, Authenticator
 from fastsmtp.net.intake import Intake
 from fastsmtp.net.places import Places
+from fastsmtp.net.proxy import STARTS, Complaints, introduce
 from fastsmtp.net.tls import Certificates, shake_hands
 from fastsmtp.peer import Peer, plain_address
 from fastsmtp.replies import Reply
@@ -46,6 +48,7 @@ class Reception:
     refusal: Reply | None = None  # what new clients are told instead of the greeting
     ids: Ids = field(default_factory=Ids)  # of sessions, for the log
     lost: asyncio.Event = field(default_factory=asyncio.Event)  # one of `open` has ended
+    complaints: Complaints = field(default_factory=Complaints)
 
 
 class Connection(asyncio.Protocol):
@@ -57,6 +60,8 @@ class Connection(asyncio.Protocol):
         "_counted",
         "_half_closed",
         "_handshake",
+        "_header",
+        "_heard",
         "_paused",
         "_reception",
         "_submitted",
@@ -67,10 +72,15 @@ class Connection(asyncio.Protocol):
         "since",
     )
 
-    def __init__(self, reception: Reception, *, tls_first: bool = False) -> None:
-        """`tls_first`: it came in on a port that is TLS from the first octet."""
+    def __init__(
+        self, reception: Reception, *, tls_first: bool = False, header: Header | None = None
+    ) -> None:
+        """`tls_first`: it came in on a port that is TLS from the first octet, or is so behind
+        `header`, which a proxy has sent.
+        """
         self._reception = reception
         self._tls_first = tls_first
+        self._header = header
         self._handshake: asyncio.Task[None] | None = None  # of TLS, while it goes on
         self._transport: asyncio.Transport
         self._submitted = False  # the intake has the session's message
@@ -78,6 +88,7 @@ class Connection(asyncio.Protocol):
         self._paused = False  # reading is
         self._blocked = False  # writing is: the client does not read
         self._half_closed = False  # the client will send no more
+        self._heard = False  # the client has sent something
         self._counted = ""  # the address that has a place
         self.since = 0.0
         self.session: Session
@@ -96,6 +107,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the session."""
+        if not self._heard:
+            self._heard = True
+            if data.startswith(STARTS):
+                self._reception.complaints.unexpected(self.session.peer)
         try:
             self._advance(self.session.feed(data))
         except Exception:
@@ -167,6 +182,8 @@ class Connection(asyncio.Protocol):
             return
         reception.metrics.connections += 1
         peer.session = reception.ids.fresh()
+        if self._header is not None:
+            introduce(peer, self._header)
         admitted = reception.access.judge(peer)
         too_many = self._too_many(peer)
         if too_many is not None:

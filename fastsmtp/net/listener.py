@@ -19,6 +19,7 @@ from fastsmtp.net.access import Access
 from fastsmtp.net.auth.authenticator import Authenticator
 from fastsmtp.net.connection import Connection, Reception
 from fastsmtp.net.deadlines import Deadlines
+from fastsmtp.net.doors import Doors
 from fastsmtp.net.intake import Intake
 from fastsmtp.net.places import Places
 from fastsmtp.net.tls import Certificates
@@ -144,7 +145,9 @@ class Listener:
         self._deadlines = Deadlines(
             self._reception.open, settings.smtp_timeout, settings.smtp_minrate
         )
+        self._has_proxies = bool(settings.smtp_proxy)
         self._servers: list[asyncio.Server] = []
+        self._doors: Doors | None = None  # in place of servers, where there are proxies
 
     async def start(
         self, sockets: Iterable[socket.socket], tls_sockets: Iterable[socket.socket] = ()
@@ -153,12 +156,17 @@ class Listener:
         self._deadlines.start()
         if self._reception.certificates is not None:
             self._reception.certificates.start()
+        if self._has_proxies:
+            self._doors = Doors(self._reception)
         for bound in sockets:
             await self._accept(bound, tls_first=False)
         for bound in tls_sockets:
             await self._accept(bound, tls_first=True)
 
     async def _accept(self, bound: socket.socket, *, tls_first: bool) -> None:
+        if self._doors is not None:
+            self._doors.open(bound, tls_first=tls_first)
+            return
         server = await asyncio.get_running_loop().create_server(
             lambda: Connection(self._reception, tls_first=tls_first), sock=bound, backlog=BACKLOG
         )
@@ -181,6 +189,8 @@ class Listener:
         if reception.certificates is not None:
             reception.certificates.stop()
         self._close_servers()
+        if self._doors is not None:
+            await self._doors.finish()
         await asyncio.sleep(0)  # who was accepted last is in `open` then
         for connection in list(reception.open):
             connection.close(replies.STOPPING)
@@ -192,6 +202,8 @@ class Listener:
         """The supervisor has the sockets still: nobody in their backlog is reset."""
         for server in self._servers:
             server.close()
+        if self._doors is not None:
+            self._doors.close()
 
     async def _until_gone(self, connections: set[Connection], seconds: float) -> None:
         """Wait until none of `connections` is open, for `seconds` at most."""

@@ -1,0 +1,179 @@
+"""The accept loop of ports where `smtp-proxy` is set.
+
+Lets the PROXY header of a peer in `smtp-proxy` come in, then makes a `Connection` of the socket,
+of which nothing behind the header has been read: it may be TLS. Other peers come in at once.
+Nothing is ever said before the header.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from fastsmtp._proxy import Header, ProxyError, parse
+from fastsmtp.net.connection import Connection, Reception
+from fastsmtp.peer import plain_address
+
+log = logging.getLogger(__name__)
+
+HEADER_TIMEOUT = 5.0
+"""Seconds in which the whole header must come."""
+
+LONGEST = 16 + 4096
+"""Octets of the longest header."""
+
+BATCH = 64
+"""Connections that are accepted before others have their turn."""
+
+SPARE = 32
+"""Connections above the limit whose header may be on its way, so that they can be told 421."""
+
+PAUSE = 1.0
+"""Seconds until the next try where the system has nothing left for another connection."""
+
+
+class Doors:
+    """Every such port of one worker."""
+
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
+        self._loop = asyncio.get_running_loop()
+        self._open: set[socket.socket] = set()  # listening
+        self._arriving: set[Arriving] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # a socket becomes a connection
+
+    def open(self, bound: socket.socket, *, tls_first: bool) -> None:
+        """Accept on this socket, too; `tls_first`: headers aside, TLS comes first on it."""
+        bound.setblocking(False)
+        self._open.add(bound)
+        self._loop.add_reader(bound, self._accept, bound, tls_first)
+
+    def close(self) -> None:
+        """Accept no more; who has begun a header may finish it."""
+        for bound in self._open:
+            self._loop.remove_reader(bound)
+            bound.close()
+        self._open.clear()
+
+    async def finish(self) -> None:
+        """Cut off who has not finished its header; the others are connections then."""
+        for arriving in list(self._arriving):
+            arriving.end()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _accept(self, bound: socket.socket, tls_first: bool) -> None:
+        for _ in range(BATCH):
+            try:
+                client, address = bound.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.error("no connection can be accepted: %s", error.strerror)
+                self._loop.remove_reader(bound)
+                self._loop.call_later(PAUSE, self._resume, bound, tls_first)
+                return
+            client.setblocking(False)
+            self._admit(client, plain_address(address[0]), tls_first)
+
+    def _resume(self, bound: socket.socket, tls_first: bool) -> None:
+        if bound in self._open:
+            self._loop.add_reader(bound, self._accept, bound, tls_first)
+
+    def _admit(self, client: socket.socket, ip: str, tls_first: bool) -> None:
+        reception = self._reception
+        if not reception.access.is_proxy(ip):
+            self._connect(client, tls_first, None)
+        elif len(reception.open) + len(self._arriving) >= reception.limit + SPARE:
+            reception.complaints.refused(ip, "too many connections")
+            client.close()
+        else:
+            arriving = Arriving(client, ip, tls_first, self._arrived)
+            self._arriving.add(arriving)
+            arriving.start(self._loop)
+
+    def _arrived(self, arriving: "Arriving", header: Header | None, why: str) -> None:
+        """Its header is there; or else why it is closed, "" where that is nobody's fault."""
+        self._arriving.discard(arriving)
+        if header is not None:
+            self._connect(arriving.client, arriving.tls_first, header)
+            return
+        if why:
+            self._reception.complaints.refused(arriving.ip, why)
+        arriving.client.close()
+
+    def _connect(self, client: socket.socket, tls_first: bool, header: Header | None) -> None:
+        task = self._loop.create_task(
+            self._make_connection(
+                client, lambda: Connection(self._reception, tls_first=tls_first, header=header)
+            )
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _make_connection(
+        self, client: socket.socket, protocol: Callable[[], Connection]
+    ) -> None:
+        try:
+            await self._loop.connect_accepted_socket(protocol, client)
+        except OSError:  # gone already
+            client.close()
+
+
+class Arriving:
+    """An accepted socket whose PROXY header is on its way."""
+
+    def __init__(
+        self,
+        client: socket.socket,
+        ip: str,
+        tls_first: bool,
+        arrived: Callable[["Arriving", Header | None, str], None],
+    ) -> None:
+        """`arrived` is called once, with the header, or with why there is none."""
+        self.client = client
+        self.ip = ip
+        self.tls_first = tls_first  # what is behind the header is TLS
+        self._arrived = arrived
+        self._data = b""  # of the header, and nothing behind it
+        self._loop: asyncio.AbstractEventLoop
+        self._timer: asyncio.TimerHandle
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Read, for HEADER_TIMEOUT seconds at most."""
+        self._loop = loop
+        self._timer = loop.call_later(HEADER_TIMEOUT, self._late)
+        loop.add_reader(self.client, self._read)
+
+    def end(self, header: Header | None = None, why: str = "") -> None:
+        """Read no more."""
+        self._timer.cancel()
+        self._loop.remove_reader(self.client)
+        self._arrived(self, header, why)
+
+    def _late(self) -> None:
+        what = "its PROXY header is unfinished" if self._data else "no PROXY header has come"
+        self.end(why=f"{what} after {HEADER_TIMEOUT:g} s: is send-proxy set at the proxy?")
+
+    def _read(self) -> None:
+        try:
+            came = self.client.recv(LONGEST, socket.MSG_PEEK)
+            if came:
+                self._take(came)
+            else:  # a health check of a mere connect says nothing at all
+                self.end(why="it ended within its PROXY header" if self._data else "")
+        except ProxyError as error:
+            self.end(why=str(error))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:  # reset
+            self.end()
+
+    def _take(self, came: bytes) -> None:
+        """Consume what is certainly the header's; left there, it would wake us for ever."""
+        header = parse(self._data + came)
+        if isinstance(header, int):
+            self._data += self.client.recv(len(came))
+        else:
+            self.client.recv(header.size - len(self._data))
+            self.end(header)

@@ -10,6 +10,7 @@ import urllib.request
 
 import pytest
 
+from tests.support import certificates
 from tests.support.inbox import EmbeddedInbox
 from tests.support.patience import until
 from tests.support.ports import lasting_port
@@ -196,16 +197,48 @@ def test_a_dialogue_in_one_packet_and_octet_by_octet(daemon):
         b"AUTH " + b"X" * 13_000,
     ],
 )
-def test_hostile_lines_are_refused_and_the_session_goes_on(daemon, line):
+@pytest.mark.parametrize("packets", [1, 50])
+def test_hostile_lines_are_refused_and_the_session_goes_on(daemon, line, packets):
     with Wire(daemon.port) as client:
         client.ehlo()
-        client.send(line + b"\r\nNOOP\r\n")
+        sent = line + b"\r\nNOOP\r\n"
+        size = -(-len(sent) // packets)
+        for at in range(0, len(sent), size):
+            client.send(sent[at : at + size])
         replies = []
         while not replies or replies[-1].raw != b"250 2.0.0 Ok\r\n":
             replies.append(client.reply())
         assert {reply.code for reply in replies[:-1]} <= {334, 500, 501, 504, 535}
         assert client.command("MAIL FROM:<a@example.com>").code == 530
         assert client.command(f"AUTH PLAIN {plain()}").code == 235
+
+
+def test_tls_forgets_who_it_was_and_protects_the_next_one(tmp_path, start_daemon):
+    made = certificates.make(tmp_path)
+    daemon = start_daemon(**PAIR, **made.settings, smtp_secure_port=0, smtp_received="true")
+    context = certificates.client(made.certificate)
+    context.check_hostname = False
+    with smtplib.SMTP("127.0.0.1", daemon.port) as client:
+        client.ehlo()
+        assert client.docmd(f"AUTH PLAIN {plain()}")[0] == 235
+        client.starttls(context=context)
+        client.ehlo()
+        assert client.mail("a@example.com")[0] == 530
+        assert client.docmd(f"AUTH PLAIN {plain()}")[0] == 235
+        client.sendmail("a@example.com", "b@example.org", b"Subject: Hi\r\n\r\nHi\r\n")
+    with smtplib.SMTP_SSL("127.0.0.1", daemon.tls_port, context=context) as client:
+        client.ehlo()
+        assert client.docmd("AUTH LOGIN")[0] == 334
+        assert client.docmd(b64(USER))[0] == 334
+        assert client.docmd(b64(PASSWORD))[0] == 235
+        client.sendmail("a@example.com", "b@example.org", b"Subject: Hi\r\n\r\nHi\r\n")
+        assert client.docmd(f"AUTH PLAIN {plain()}")[0] == 503
+    with smtplib.SMTP_SSL("127.0.0.1", daemon.tls_port, context=context) as client:
+        client.ehlo()
+        assert client.docmd(f"AUTH PLAIN {plain(password='wrong')}")[0] == 535
+    for message in EmbeddedInbox().messages(daemon):
+        assert message["connection"]["user"] == USER
+        assert "with ESMTPSA" in message["mime"]
 
 
 def test_users_of_the_settings_beside_the_pair(start_daemon):

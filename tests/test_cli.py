@@ -114,7 +114,7 @@ def test_a_wrong_configuration_tells_every_error_and_exits_2(
             "25",
             "--smtp-port",
             "x",
-            "--smtp-proxy=::1",
+            "--smtp-username=me",
         ),
         *("--log-formt=json", "stray"),
         FASTSMTP_SMTP_GRACE="soon",
@@ -130,7 +130,8 @@ def test_a_wrong_configuration_tells_every_error_and_exits_2(
         "command line: smtp-prot: unknown key (did you mean smtp-port?)",
         "command line: log-formt: unknown key (did you mean log-format?)",
         "command line: stray: unknown key",
-        "command line: smtp-proxy: not built yet",
+        "command line: smtp-username: needs smtp-password",
+        "command line: smtp-username: needs smtp-certificate, or smtp-insecure-auth: true",
     ]
 
 

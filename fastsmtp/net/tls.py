@@ -270,7 +270,8 @@ def _no_password() -> str:
 
 
 def _key_error(path: str, key: str, error: ssl.SSLError) -> CertificateError:
-    if "MISMATCH" in (error.reason or ""):
+    # The last one: a key of another kind than the certificate's.
+    if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
         return CertificateError("smtp-key", f"{key} is not the key of {path}")
     if error.reason is None or "PEM" in error.reason or "START_LINE" in error.reason:
         return CertificateError("smtp-key", f"expected a private key in PEM, found {key}")

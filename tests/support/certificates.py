@@ -73,3 +73,9 @@ def make(
 def client(certificate: Path) -> ssl.SSLContext:
     """What a client has that trusts this certificate alone."""
     return ssl.create_default_context(cafile=str(certificate))
+
+
+def ends(pair: Files) -> str:
+    """The day on which it does, as our lines tell it."""
+    certificate = x509.load_pem_x509_certificate(pair.certificate.read_bytes())
+    return f"{certificate.not_valid_after_utc:%Y-%m-%d}"

@@ -239,3 +239,12 @@ def test_nobody_is_reset_who_connects_while_a_socket_is_closed():
         each.join()
     assert outcomes.keys() <= {b"421", "ConnectionRefusedError"}, outcomes
     assert outcomes[b"421"]
+
+
+def test_who_waits_and_has_spoken_is_told_and_not_reset():
+    sockets = listener.bind(("127.0.0.1",), (0,))
+    with socket.create_connection(sockets[0].getsockname(), 10) as client:
+        client.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 40000 25\r\n")
+        listener.turn_away(sockets, [])
+        assert client.recv(100) == STOPPING
+        assert client.recv(1) == b""

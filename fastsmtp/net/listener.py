@@ -238,6 +238,7 @@ def _empty(listening: socket.socket, words: bytes) -> None:
             with client, contextlib.suppress(OSError):
                 client.send(words, socket.MSG_DONTWAIT)
                 client.shutdown(socket.SHUT_WR)
+                client.recv(65536, socket.MSG_DONTWAIT)  # unread, a PROXY header means a reset
 
 
 def _drop_new(listening: socket.socket) -> None:

@@ -46,7 +46,8 @@ def test_twenty_rolling_restarts(
     record_property: Record,
 ) -> None:
     inbox = RabbitmqInbox(broker)
-    daemons = [start_daemon(smtp_port=lasting_port(), **inbox.settings) for _ in range(2)]
+    settings = inbox.settings | {"smtp_proxy": "127.0.0.1"}
+    daemons = [start_daemon(smtp_port=lasting_port(), **settings) for _ in range(2)]
     proxy = make_proxy(*daemons)
     with Load(proxy.port, ledger, sessions=8) as load:
         for number in range(2 * 20 * ROUNDS):

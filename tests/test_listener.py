@@ -246,5 +246,6 @@ def test_who_waits_and_has_spoken_is_told_and_not_reset():
     with socket.create_connection(sockets[0].getsockname(), 10) as client:
         client.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 40000 25\r\n")
         listener.turn_away(sockets, [])
+        assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
         assert client.recv(100) == STOPPING
         assert client.recv(1) == b""

@@ -151,6 +151,44 @@ def test_bad_lines_are_named_without_their_hash(users):
     assert ask(users, ("bea", "x"), ("ann", "x"), ("eve", "hunter2")) == [True, True, False]
 
 
+@pytest.mark.parametrize(
+    "hashed",
+    [
+        "",
+        "$2b$04$" + "9" * 53,  # no salt of 16 octets
+        "$2b$99$" + "." * 53,
+        "$2b$04$" + "." * 52,
+        "$2b$04$" + "." * 54,
+        "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$",
+        "$argon2id$v=19$m=8,t=1,p=1$!!!!!!!!!!!$!!!!!!",
+        "$argon2id$v=19$m=x,t=1,p=1$c29tZXNhbHQ$c29tZXNhbHQ",
+        "$argon2xx$v=19$m=8,t=1,p=1$c29tZXNhbHQ$c29tZXNhbHQ",
+        "{ARGON2ID}$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$c29tZXNhbHQ",
+        "$6$rounds=5000$abc$def",
+    ],
+)
+def test_what_is_no_hash_is_told(tmp_path, hashed):
+    path = tmp_path / "users"
+    path.write_text(f"eve:{hashed}\n")
+    assert len(file.problems(f"file://{path}")) == 1
+    assert ask(path, ("eve", "x")) == [False]
+
+
+@pytest.mark.parametrize(
+    "hashed",
+    [
+        "$2b$04$" + "." * 53,
+        "$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHQ$c29tZXNhbHRzb21lc2FsdA",  # 4 TiB
+        "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQx9$c29tZXNhbHR",
+        "$argon2d$m=8,t=1,p=1$c29tZXNhbHQ$c29tZXNhbHRzb21lc2FsdA",
+    ],
+)
+def test_what_looks_like_a_hash_is_nobodys_password(tmp_path, hashed):
+    path = tmp_path / "users"
+    path.write_text(f"eve:{hashed}\n")
+    assert ask(path, ("eve", "x"), ("nobody", "x")) == [False, False]
+
+
 def test_check_tells_bad_lines_and_files_that_are_missing(users):
     words = [*COMMAND, "check", "--smtp-insecure-auth", "yes", "--smtp-ip", "127.0.0.1"]
 

@@ -248,7 +248,10 @@ BAD = {
     "rabbitmq-outbox": ["x" * 256, "ü" * 128, "a\nb"],
     "smtp-hostname": ["mx one", "mx\r\n250", "bücher.example", "a/b"],
     "smtp-username": ["a\0b", "a\x7f", "a\udcff"],
-    "smtp-auth": ["file://", "users", "hardcoded://user", "https://x"],
+    "smtp-auth": [
+        *("file://", "users", "hardcoded://user", "hardcoded://a:b,c", "hardcoded://:b"),
+        *("hardcoded://a:", "https://x"),
+    ],
     "log-level": ["trace"],
     "metrics-address": ["9090", "localhost:9090", "::1:9090", "1.2.3.4:99999", "1.2.3.4:"],
     "rabbitmq-address": [

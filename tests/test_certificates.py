@@ -352,6 +352,16 @@ def test_a_reload_takes_another_certificate(start_daemon, tmp_path):
             assert client.mail(b"Hi\r\n").code == 250
 
 
+def test_a_port_does_not_change_its_kind_at_a_reload(start_daemon, tmp_path):
+    pair = certificates.make(tmp_path)
+    one, other = lasting_port(), lasting_port()
+    daemon = start_daemon(smtp_port=one, smtp_secure_port=other, **pair.settings)
+    status, said = daemon.reload(smtp_port=other, smtp_secure_port=one)
+    assert (status, "nor between smtp-port and smtp-secure-port" in said) == (1, True), said
+    with Wire(other, tls=certificates.client(pair.certificate)) as client:
+        assert client.ehlo().code == 250
+
+
 def test_a_worker_starts_with_a_certificate_that_has_expired_meanwhile(tmp_path):
     """`check` refuses it, but mail is worth more where it is there already."""
     pair = certificates.make(tmp_path, begins=-2, ends=-1)

@@ -274,6 +274,28 @@ def test_what_is_pipelined_behind_a_waiting_message_is_bounded(server, trusting)
         assert [reply.code for reply in client.replies(50_004)] == [250] * 50_004
 
 
+def test_no_reset_eats_the_reply_to_refused_data(server, trusting):
+    with Wire(server.tls_port, tls=trusting) as client:
+        client.send(HELLO + b"DATA\r\n" + b"content\r\n" * 1000)
+        for _ in range(20):
+            client.send(b"content\r\n" * 10_000)
+        assert client.reply().code == 250
+        assert client.reply().raw == b"554 5.5.0 Protocol error, closing\r\n"
+        assert client.hung_up()
+
+
+def test_a_mistake_of_ours_in_a_handshake_ends_it(monkeypatch, server, caplog):
+    async def fails(starting):
+        starting.close()
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(tls, "_secured", fails)
+    with socket.create_connection(("127.0.0.1", server.tls_port), 10) as raw:
+        ended(raw)
+    until(lambda: not server.connections)
+    assert [record.getMessage() for record in caplog.records] == ["a TLS handshake failed"]
+
+
 # The handshake
 
 

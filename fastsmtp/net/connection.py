@@ -248,16 +248,20 @@ class Connection(asyncio.Protocol):
         self._handshake = asyncio.get_running_loop().create_task(self._secure(handshake))
 
     async def _secure(self, handshake: Awaitable[asyncio.Transport]) -> None:
+        transport = None
         try:
             transport = await handshake
         except OSError as error:
             why = str(error) or "the client hung up"
             log.debug("TLS handshake failed: %s", why, extra={"peer": self.session.peer})
-            self.abort()
-            self.connection_lost(error)
-            return
+        except Exception:
+            log.exception("a TLS handshake failed", extra={"peer": self.session.peer})
         finally:
             self._handshake = None
+        if transport is None:
+            self.abort()
+            self.connection_lost(None)
+            return
         try:
             self._go_on_secured(transport)
         except Exception:

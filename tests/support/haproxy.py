@@ -20,28 +20,38 @@ MISSING = "" if PROGRAM else "needs HAProxy: no haproxy (Debian's haproxy)"
 """Why it cannot be used here; "" where it can."""
 
 
-def documented() -> str:
-    """The first configuration of docs/haproxy.md."""
-    return re.findall(r"```haproxy\n(.*?)```", (ROOT / "docs" / "haproxy.md").read_text(), re.S)[0]
+def documented(heading: str) -> str:
+    """The first configuration of docs/haproxy.md behind this heading."""
+    page = (ROOT / "docs" / "haproxy.md").read_text("utf-8")
+    return re.findall(r"```haproxy\n(.*?)```", page[page.index(f"# {heading}\n") :], re.S)[0]
 
 
 class HAProxy:
     """One process; `port` is where clients come in, `servers` are the daemons' ports."""
 
-    def __init__(self, folder: Path, servers: Sequence[int]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        servers: Sequence[int],
+        heading: str = "Behind HAProxy",
+        host: str = "127.0.0.1",
+    ) -> None:
+        """With the documented configuration; its files in /etc/haproxy are those in `folder`."""
         self.port = lasting_port()
         self.folder = folder
-        text = re.sub(r"bind :25$", f"bind 127.0.0.1:{self.port}", documented(), flags=re.M)
+        text = documented(heading).replace("/etc/haproxy/", f"{folder}/")
+        text = re.sub(r"bind :\d+", f"bind {host}:{self.port}", text)
         for number, port in enumerate(servers, 1):
             text, found = re.subn(rf"(server mx{number}) \S+", rf"\1 127.0.0.1:{port}", text)
             assert found == 1
-        text = text.replace("global\n", f"global\n    stats socket {folder}/stats level admin\n", 1)
-        (folder / "haproxy.cfg").write_text(text)
+        self.text = text
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start and wait until all servers are up."""
         assert PROGRAM
+        stats = f"global\n    stats socket {self.folder}/stats level admin\n"
+        (self.folder / "haproxy.cfg").write_text(stats + self.text)
         with (self.folder / "output").open("ab") as output:
             self.process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", PROGRAM, "-db", "-f", "haproxy.cfg"],
@@ -52,20 +62,20 @@ class HAProxy:
             )
         until(lambda: (self.folder / "stats").is_socket() or self.process.poll() is not None)
         assert self.process.poll() is None, self.output
-        until(lambda: set(self.states().values()) == {"UP"}, 30)
+        until(lambda: {*self.states().values()} <= {"UP", "no check"}, 30)
 
     @property
     def output(self) -> str:
         return (self.folder / "output").read_text()
 
-    def states(self) -> dict[str, str]:
-        """What its health checks say of each server: UP, DOWN, …"""
+    def states(self, what: str = "status") -> dict[str, str]:
+        """What it says of each server: UP, DOWN, …; `check_status`: how its last check ended."""
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(self.folder / "stats"))
             client.sendall(b"show stat\n")
             with client.makefile() as answer:
                 rows = list(csv.DictReader(answer.read().removeprefix("# ").splitlines()))
-        return {row["svname"]: row["status"] for row in rows if row["svname"].startswith("mx")}
+        return {row["svname"]: row[what] for row in rows if row["svname"].startswith("mx")}
 
     def close(self) -> None:
         if self.process is not None:

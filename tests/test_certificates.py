@@ -254,13 +254,17 @@ def test_a_certificate_is_swapped_under_load_and_nobody_is_dropped(watched):
 
 
 def test_a_key_that_follows_its_certificate_later_is_waited_for(watched, monkeypatch):
-    monkeypatch.setattr(tls, "LOOK_INTERVAL", 0.5)
-    new = watched.new()
-    with watched.inside:
+    monkeypatch.setattr(tls, "LOOK_INTERVAL", 60)
+    old, new = watched.pair.certificate.read_text(), watched.new()
+    with watched.inside as server:
+        look = server.listener._reception.certificates._look
         watched.put(certificate=new.certificate)
-        threading.Event().wait(0.3)
+        server.do(look)
         watched.put(key=new.key)
-        until(lambda: watched.presented() == new.certificate.read_text())
+        server.do(look)
+        assert watched.presented() == old
+        server.do(look)
+        assert watched.presented() == new.certificate.read_text()
     assert [level for level, _ in watched.told] == ["INFO"]
 
 

@@ -11,6 +11,7 @@ from ipaddress import ip_network
 import pytest
 
 from fastsmtp.net import proxy
+from tests.support import certificates
 from tests.support.daemon import Daemon
 from tests.support.held import Inside
 from tests.support.inbox import EmbeddedInbox
@@ -265,6 +266,16 @@ def test_a_header_of_somebody_else_is_an_unknown_command(inside, header, caplog)
         assert client.reply().raw.startswith(b"500 5.5.2 ")
     [line] = caplog.messages
     assert "PROXY header came from 127.0.0.2, which is not in smtp-proxy: add it" in line
+
+
+@pytest.mark.parametrize("header", [V1, v2(TCP4)], ids=["v1", "v2"])
+def test_a_header_of_somebody_else_on_a_tls_port_is_named(start_daemon, tmp_path, header):
+    daemon = start_daemon(smtp_secure_port=0, **certificates.make(tmp_path).settings)
+    with Proxied(daemon.tls_port, header) as client:
+        assert client.hung_up()
+    daemon.wait_for(
+        re.compile("came from 127.0.0.1 on a TLS port is not TLS: .* that is not in smtp-proxy")
+    )
 
 
 def test_a_second_header_is_an_unknown_command(inside, caplog):

@@ -254,6 +254,8 @@ class Connection(asyncio.Protocol):
         except OSError as error:
             why = str(error) or "the client hung up"
             log.debug("TLS handshake failed: %s", why, extra={"peer": self.session.peer})
+            if self._tls_first and "WRONG_VERSION_NUMBER" in why:
+                self._reception.complaints.not_tls(self.session.peer)
         except Exception:
             log.exception("a TLS handshake failed", extra={"peer": self.session.peer})
         finally:

@@ -59,6 +59,13 @@ class Complaints:
                 "alone may send one, or the others must take it off (accept-proxy)"
             )
 
+    def not_tls(self, peer: Peer) -> None:
+        """Something else came where a handshake was due, a PROXY header perhaps."""
+        self._tell(
+            f"what came from {peer.remote_ip} on a TLS port is not TLS: a client without TLS, or "
+            "a PROXY header from a proxy that is not in smtp-proxy"
+        )
+
     def _tell(self, line: str) -> None:
         now = time.monotonic()
         if now - self._since >= PERIOD:

@@ -3,6 +3,7 @@
 import re
 import ssl
 
+import argon2
 import pytest
 
 from fastsmtp.process import config
@@ -53,7 +54,7 @@ def test_it_works(tmp_path, start_daemon, block, version):
 def test_the_configuration_of_the_readme_is_good(tmp_path):
     block = re.search(r"## A real configuration.*?^```\n(.*?)^```", README, re.M | re.S)[1]
     certificates.make(tmp_path, "mx1.example.com")
-    (tmp_path / "users").write_text("relay:$2b$12$" + "a" * 53 + "\n")
+    (tmp_path / "users").write_text(f"relay:{argon2.PasswordHasher().hash('secret')}\n")
     (tmp_path / "rabbitmq-url").write_text("amqp://me:secret@mq1,amqp://me:secret@mq2\n")
     path = tmp_path / "config.txt"
     path.write_text(block.replace("/etc/fastsmtp", str(tmp_path)))

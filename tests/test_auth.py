@@ -3,6 +3,8 @@
 import base64
 import re
 import smtplib
+import socket
+import struct
 import subprocess
 import threading
 import time
@@ -276,6 +278,23 @@ def test_who_tries_often_at_once_is_told_to_come_back(start_daemon):
     for client in clients:
         client.close()
     until(lambda: auth(daemon.port)[0].code == 235)
+
+
+def test_hanging_up_does_not_help_to_guess_faster(start_daemon):
+    daemon = start_daemon(**PAIR, smtp_threads=1)
+    for _ in range(40):
+        with Wire(daemon.port) as client:
+            client.ehlo()
+            client.socket.settimeout(0.2)
+            client.send(f"AUTH PLAIN {plain(password='wrong')}\r\n".encode())
+            try:
+                told = client.reply().raw
+            except TimeoutError:  # it was wrong, then: a reset, and the next guess
+                told = b""
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if told:
+            break
+    assert told == UNAVAILABLE
 
 
 def test_a_client_that_waits_does_not_time_out_and_ends_with_the_daemon(start_daemon):

@@ -98,6 +98,20 @@ def test_a_success_is_hashed_once_and_a_failure_every_time(users, hashed):
     assert hashed.total() == 1 + 5
 
 
+def test_a_changed_password_ends_what_is_remembered(users, monkeypatch):
+    monkeypatch.setattr(file, "LOOK", 0)
+
+    async def run():
+        made = File(f"file://{users}")
+        assert await made.check("bea", b"b")
+        users.write_text(f"bea:{bcrypted('new')}\n")
+        assert not await made.check("bea", b"b")
+        assert await made.check("bea", b"new")
+        assert not await made.check("ann", "ä".encode())
+
+    asyncio.run(run())
+
+
 def test_many_connections_of_one_user_hash_little(users, hashed):
     async def run():
         made = File(f"file://{users}")

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from fastsmtp.net import deadlines, places
 from fastsmtp.net.access import Ranges
 from fastsmtp.net.places import Places
+from tests.support import certificates
 from tests.support.held import Inside
 from tests.support.inbox import EmbeddedInbox
 from tests.support.wire import Wire
@@ -66,6 +68,14 @@ def test_who_is_not_hears_554_and_may_only_quit(start_daemon):
     with Wire(daemon.port, source="127.0.0.2") as client:
         client.ehlo()
         assert client.mail(b"Hi\r\n").code == 250
+
+
+def test_who_is_not_is_hung_up_on_before_a_handshake(start_daemon, tmp_path):
+    settings = certificates.make(tmp_path).settings
+    daemon = start_daemon(smtp_secure_port=0, smtp_range="192.0.2.0/24", **settings)
+    with socket.create_connection(("127.0.0.1", daemon.tls_port), 5) as client:
+        assert client.recv(100) == b""
+    assert "Traceback" not in daemon.log
 
 
 def test_who_is_not_has_a_bounded_time_whatever_it_says(monkeypatch):

@@ -29,10 +29,10 @@ endef
 
 export FASTSMTP_BUILD FIRST_MAIL
 
-.PHONY: help run test test-all wheels lint debug sanitize fuzz soak bench docs clean tools
+.PHONY: help run test test-all wheels lint debug sanitize fuzz soak bench bench-quick docs clean tools
 
 help: ## say what there is (default)
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-9s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-11s %s\n", $$1, $$2 }'
 
 # The virtual environment: each stamp is younger than what it was made from.
 $(VENV)/python:
@@ -92,7 +92,7 @@ lint: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## ruff, mypy, stubtest
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/stubtest --concise --ignore-disjoint-bases --allowlist tests/stubtest-allowlist --ignore-unused-allowlist $(EXTENSIONS)
-	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint fastsmtp
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint fastsmtp bench
 
 debug: ## all tests on a build with bounds checks and assertions
 	$(MAKE) test FASTSMTP_BUILD=debug
@@ -114,8 +114,12 @@ fuzz: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## fuzz the parsers for
 soak: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## the ledger of lost mail with ROUNDS (20) times as many kills, reloads, restarts
 	LEDGER_ROUNDS=$(or $(ROUNDS),20) $(PYTEST) tests/faults
 
-bench: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/bench-tools $(VENV)/test-tools ## speed and CPU against smtp-sink and aiosmtpd
-	$(BIN)/python -m bench
+BENCH = tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/bench-tools $(VENV)/test-tools
+bench: $(BENCH) ## speed, CPU, memory beside other servers: all workloads, or those of W="a embedded"
+	$(BIN)/python -m bench $(W)
+
+bench-quick: $(BENCH) ## the same in minutes: fewer workloads, shorter rounds
+	$(BIN)/python -m bench --quick $(W)
 
 docs: $(VENV)/built-$(FASTSMTP_BUILD) ## write docs/settings.md and docs/metrics.md from the declarations
 	$(BIN)/python -m fastsmtp.process.settings_page > docs/settings.md
@@ -123,4 +127,4 @@ docs: $(VENV)/built-$(FASTSMTP_BUILD) ## write docs/settings.md and docs/metrics
 
 clean: ## remove everything that was built or installed here
 	rm -rf build dist *.egg-info .venv* $(RUN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tools
-	find fastsmtp \( -name '*.so' -o -name '*.c' -o -name __pycache__ \) -prune -exec rm -rf {} +
+	find fastsmtp bench \( -name '*.so' -o -name '*.c' -o -name __pycache__ \) -prune -exec rm -rf {} +

@@ -1,60 +1,74 @@
-"""`python -m bench`: every server of a path in turn, round after round, then the table."""
+"""`python -m bench [WORKLOAD …]`: runs workloads (without a name all), keeps the report."""
 
 import argparse
-import tempfile
-from collections.abc import Sequence
+import resource
+import sys
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 
-from bench.load import measure, send
-from bench.report import Expectation, Result, environment, table, write
-from bench.servers import Aiosmtpd, Discarding, Fastsmtp, Server, SmtpSink
-from tests.support import postfix, rabbitmq
+from bench import build
 
-WARM_UP = 2000
-EXPECTATIONS = [
-    Expectation(Discarding.name, SmtpSink.name, 1.3),
-    Expectation(Fastsmtp.name, Aiosmtpd.name, 0.2),
-]
+build.build()  # what the imports below need
+
+from bench import report, workloads  # noqa: E402
+from bench.ground import Ground  # noqa: E402
+from bench.rounds import interleave  # noqa: E402
+from tests.support import postfix, rabbitmq  # noqa: E402
 
 
-def run(
-    path: str, servers: Sequence[Server], messages: int, rounds: int, folder: Path
-) -> list[Result]:
-    """Start the servers, warm them up, then A B A B …; each round's work is checked."""
-    results = [Result(path, server.name, server.answers, []) for server in servers]
-    with ExitStack() as running:
-        for server in servers:
-            server.start()
-            running.callback(server.stop)
-            send(server.port, WARM_UP, folder)
-            server.check(WARM_UP)
-        for number in range(rounds):
-            print(f"{path}: round {number + 1} of {rounds}", flush=True)
-            for server, result in zip(servers, results, strict=True):
-                result.rounds.append(measure(server.port, server.pid, messages, folder))
-                server.check(messages)
-    return results
+def progress(workload: workloads.Workload, began: float) -> Callable[[str], None]:
+    """Says what was done, and how long everything has taken."""
+
+    def tell(text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - began), 60)
+        name = f"({workload.letter}) {workload.name}"
+        print(f"{minutes:2}:{seconds:02} {name}: {text}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    listed = ", ".join(f"{each.letter} {each.name}" for each in workloads.WORKLOADS)
+    parser.add_argument("workload", nargs="*", help=f"letter or name: {listed}")
+    parser.add_argument("--quick", action="store_true", help="fewer workloads, rounds, seconds")
+    parser.add_argument("--rounds", type=int, help="a contender (5; 3 if quick)")
+    parser.add_argument("--seconds", type=float, help="a round (3; 1 if quick)")
+    given = parser.parse_args()
+    given.rounds = given.rounds or (3 if given.quick else 5)
+    given.seconds = given.seconds or (1 if given.quick else 3)
+    try:
+        given.chosen = workloads.chosen(given.workload, given.quick)
+    except ValueError as error:
+        parser.error(str(error))
+    if missing := postfix.MISSING or rabbitmq.MISSING:
+        parser.exit(1, f"{missing}\n")
+    return given
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--messages", type=int, default=20000, help="a server and round")
-    options = parser.parse_args()
-    if missing := postfix.MISSING or rabbitmq.MISSING:
-        parser.exit(1, f"{missing}\n")
+    given = options()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    began = time.monotonic()
+    sections = []
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastsmtp-bench-")))
-        load = (options.messages, options.rounds, folder)
-        results = run("accept", [SmtpSink(), Discarding(folder)], *load)
-        broker = rabbitmq.Broker()
-        stack.callback(broker.close)
-        broker.start()
-        results += run("RabbitMQ", [Aiosmtpd(broker), Fastsmtp(broker, folder)], *load)
-    facts = environment(options.messages, options.rounds)
-    text = table(results, EXPECTATIONS, facts)
-    print(f"\n{text}\n{write(results, text, facts)}")
+        ground = Ground(stack)
+        for workload in given.chosen:
+            rounds = min(given.rounds, workload.rounds)
+            results = interleave(
+                workload.contenders(ground),
+                rounds,
+                given.seconds,
+                workload.warm_up,
+                progress(workload, began),
+            )
+            facts = f"{rounds} rounds of {given.seconds:g} s, interleaved"
+            sections.append(report.Section(workload, results, facts))
+        environment = report.environment(ground.versions)
+    path = report.write(sections, environment, ground.notes)
+    print(f"\n{path.read_text()}\n{path}")
 
 
 if __name__ == "__main__":

@@ -1,62 +1,81 @@
-"""The load and the clock: Postfix's smtp-source, and the CPU time of a server's processes."""
+"""What is sent to a server, and the process that sends it."""
 
+import json
 import subprocess
-import time
-from pathlib import Path
-from typing import NamedTuple
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, Self
 
-import psutil
-
-from tests.support import postfix
-
-SENDER = "sender@example.com"
-RECIPIENT = "rcpt@example.org"
-SESSIONS = 20
-
-CONTENT = b"".join(
-    [
-        b"From: <sender@example.com>\r\nTo: <rcpt@example.org>\r\n",
-        b"Subject: 2 KB of mail\r\nMessage-Id: <1@example.com>\r\n\r\n",
-        *[b"%02d%s\r\n" % (line, b"x" * 62) for line in range(29)],
-        b"x" * 24 + b"\r\n\r\n",  # smtp-source ends what it reads from a file with an empty line
-    ]
-)
-assert len(CONTENT) == 2048
+from tests.support.daemon import ROOT
 
 
-class Round(NamedTuple):
-    """What one server did with one load."""
+class Load(NamedTuple):
+    """Sessions at the same time, and what each of them does until the time is over."""
 
-    cpu: float  # seconds of CPU time of its processes, a message
-    rate: float  # messages a second
+    size: int = 2048  # octets of content
+    sessions: int = 20
+    recipients: int = 1  # a message
+    pipelined: bool = False  # MAIL, RCPT and DATA in one write
+    tls: bool = False  # STARTTLS at the beginning of each connection
+    reconnect: bool = False  # a connection a message
+    seconds: float = 1.0
+    messages: int = 1_000_000  # at most
+
+    def __str__(self) -> str:
+        words = [f"{self.size} octets", f"{self.sessions} sessions"]
+        words += [f"{self.recipients} recipients"] * (self.recipients > 1)
+        words += ["pipelined" if self.pipelined else "no pipelining"]
+        words += ["STARTTLS"] * self.tls
+        words += ["a connection a message" if self.reconnect else "kept alive"]
+        return ", ".join(words)
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time that a process and those below it have used."""
-    process = psutil.Process(pid)
-    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
-    return float(sum(each.user + each.system for each in times))
+class Sent(NamedTuple):
+    """What the generator saw."""
+
+    messages: int
+    seconds: float  # from the first connection to the last 250
+    p50: float  # seconds from the end of data to the 250
+    p99: float
+    worst: float
+    cpu: float  # seconds of the generator's own CPU time
+
+    @classmethod
+    def of(cls, latencies: Sequence[float], seconds: float, cpu: float) -> Self:
+        """From every message's latency."""
+        ordered = sorted(latencies)
+        p50, p99 = percentile(ordered, 0.50), percentile(ordered, 0.99)
+        return cls(len(ordered), seconds, p50, p99, ordered[-1], cpu)
 
 
-def send(port: int, messages: int, folder: Path) -> None:
-    """20 sessions that send one mail after the other, each over one connection, no pipelining."""
-    file = folder / "content.txt"
-    file.write_bytes(CONTENT.removesuffix(b"\r\n").replace(b"\r\n", b"\n"))
-    subprocess.run(
-        [
-            *(postfix.SMTP_SOURCE, "-d", "-s", str(SESSIONS), "-m", str(messages)),
-            *("-f", SENDER, "-t", RECIPIENT, "-F", str(file), f"127.0.0.1:{port}"),
-        ],
-        env=postfix.ENV,
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The least value that so large a share of them does not exceed; of sorted values."""
+    rank = max(0, -int(-share * len(ordered) // 1) - 1)
+    return ordered[rank]
+
+
+def start(load: Load, port: int) -> "subprocess.Popen[bytes]":
+    """The generator at work; SIGTERM ends it in order."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench.generator", json.dumps(load._asdict()), str(port)],
+        cwd=ROOT,
         stdin=subprocess.DEVNULL,
-        check=True,
-        timeout=600,
+        stdout=subprocess.PIPE,
     )
 
 
-def measure(port: int, pid: int, messages: int, folder: Path) -> Round:
-    """Send `messages` and see what that cost the server."""
-    cpu, began = cpu_seconds(pid), time.perf_counter()
-    send(port, messages, folder)
-    took = time.perf_counter() - began
-    return Round((cpu_seconds(pid) - cpu) / messages, messages / took)
+def finish(process: "subprocess.Popen[bytes]", timeout: float) -> Sent:
+    """What it saw. Raises RuntimeError where a reply was not the expected one."""
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+        process.wait()
+    if process.returncode:
+        raise RuntimeError(f"the load generator ended with {process.returncode}")
+    return Sent(**json.loads(output))
+
+
+def send(load: Load, port: int) -> Sent:
+    """The whole load, in a process of its own."""
+    return finish(start(load, port), load.seconds + 60)

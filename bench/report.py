@@ -1,48 +1,65 @@
-"""What was measured, as a Markdown table and as JSON, with everything that it depends on."""
+"""What was measured, as Markdown and as JSON, with everything that it depends on."""
 
 import json
 import os
 import platform
 import statistics
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.load import CONTENT, SESSIONS, Round
+from bench.figures import COLUMNS
+from bench.verdicts import Result, limited
+from bench.workloads import Workload
 from tests.support import postfix
 from tests.support.daemon import ROOT
 
-PACKAGES = ("aio-pika", "aiormq", "uvloop", "orjson", "Cython", "aiosmtpd")
+PACKAGES = ("aio-pika", "aiormq", "uvloop", "orjson", "Cython")
+
+RESULTS = ROOT / "bench" / "results"
 
 
-class Result(NamedTuple):
-    """All rounds of one server in one path."""
+class Section(NamedTuple):
+    """One workload's outcome."""
 
-    path: str
-    server: str
-    answers: str
-    rounds: list[Round]
+    workload: Workload
+    results: list[Result]
+    facts: str  # rounds, seconds
 
     @property
-    def cpu(self) -> float:
-        """Median of CPU seconds a message."""
-        return statistics.median(each.cpu for each in self.rounds)
+    def verdicts(self) -> list[str]:
+        """Every expectation of it that could be judged, and what limits the figures."""
+        judged = (each.judge(self.results) for each in self.workload.expectations)
+        return [each for each in judged if each] + limited(self.results)
 
 
-class Expectation(NamedTuple):
-    """`server` takes at most `factor` of the CPU that `peer` takes."""
-
-    server: str
-    peer: str
-    factor: float
-
-
-def spread(values: list[float], digits: int) -> str:
-    """The median and, in parentheses, the least and the most."""
+def spread(values: Sequence[float], digits: int) -> str:
+    """The median and, in parentheses, the least and the most; nothing of nothing."""
+    if not values:
+        return ""
     middle, least, most = statistics.median(values), min(values), max(values)
     return f"{middle:.{digits}f} ({least:.{digits}f} to {most:.{digits}f})"
+
+
+def table(section: Section, environment: str) -> str:
+    """Markdown: one row a contender, the verdicts, what it depends on."""
+    shown = [name for name in COLUMNS if any(each.values(name) for each in section.results)]
+    headings = ["server", "answers 250 when", *(COLUMNS[name].heading for name in shown)]
+    lines = [
+        f"## ({section.workload.letter}) {section.workload.name}",
+        section.workload.title,
+        "",
+        f"| {' | '.join(headings)} |",
+        f"| {' | '.join('---' for _ in headings)} |",
+    ]
+    for result in section.results:
+        cells = [spread(result.values(name), COLUMNS[name].digits) for name in shown]
+        lines.append(f"| {' | '.join([result.name, result.answers, *cells])} |")
+    lines += ["", f"Median (least to most); {section.facts}; {environment}.", ""]
+    return "\n".join(lines + [f"- {each}" for each in section.verdicts]) + "\n"
 
 
 def output(*command: str) -> str:
@@ -62,59 +79,53 @@ def processor() -> str:
     return f"{os.cpu_count()} x {platform.machine()}"
 
 
-def environment(messages: int, rounds: int) -> dict[str, str]:
-    """Machine, kernel, versions, load, commit."""
+def environment(peers: dict[str, str]) -> dict[str, str]:
+    """Machine, kernel, versions, commit."""
     dirty = " with changes" if output("git", "status", "--porcelain") else ""
-    versions = {name: version(name) for name in PACKAGES}
+    versions = {name: version(name) for name in PACKAGES} | peers
     versions["Python"] = platform.python_version()
     versions["RabbitMQ"] = output("dpkg-query", "-W", "-f", "${Version}", "rabbitmq-server")
+    versions["Postfix"] = output(postfix.POSTCONF, "-d", "-h", "mail_version")
     return {
         "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": output("git", "rev-parse", "--short", "HEAD") + dirty,
         "machine": processor(),
         "kernel": f"{platform.system()} {platform.release()}",
-        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
-        "load": f"smtp-source -d, {SESSIONS} sessions, {len(CONTENT)} octets, no pipelining",
-        "rounds": f"{rounds} of {messages} messages a server, interleaved",
+        "versions": ", ".join(f"{name} {number}" for name, number in versions.items() if number),
     }
 
 
-def table(results: list[Result], expectations: list[Expectation], facts: dict[str, str]) -> str:
-    """Markdown."""
-    lines = [
-        "| path | server | answers 250 when | CPU per message, µs | messages/s |",
-        "| --- | --- | --- | --- | --- |",
+def markdown(sections: Sequence[Section], facts: dict[str, str], notes: Sequence[str]) -> str:
+    """The whole report."""
+    line = f"{facts['machine']}, {facts['kernel']}, commit {facts['commit']}, {facts['versions']}"
+    parts = [
+        "# Benchmark\n" + "".join(f"\n- {name}: {fact}" for name, fact in facts.items()) + "\n",
+        *(table(section, line) for section in sections),
     ]
-    for result in results:
-        cpu = spread([each.cpu * 1e6 for each in result.rounds], 1)
-        rate = spread([each.rate for each in result.rounds], 0)
-        lines.append(f"| {result.path} | {result.server} | {result.answers} | {cpu} | {rate} |")
-    lines += ["", "Median (least to most).", ""]
-    cpu_of = {result.server: result.cpu for result in results}
-    for server, peer, factor in expectations:
-        ratio = cpu_of[server] / cpu_of[peer]
-        met = "met" if ratio <= factor else "MISSED"
-        lines.append(
-            f"- {server}: {ratio:.2f} x the CPU of {peer}; expected at most {factor} x: {met}"
-        )
-    lines += ["", *(f"- {name}: {fact}" for name, fact in facts.items())]
-    return "\n".join(lines) + "\n"
+    if notes:
+        parts.append("## Not taking part\n" + "".join(f"\n- {note}" for note in notes) + "\n")
+    return "\n".join(parts)
 
 
-def write(results: list[Result], text: str, facts: dict[str, str]) -> Path:
-    """Keep the table and the figures of every round under bench/results/."""
-    folder = ROOT / "bench" / "results"
-    folder.mkdir(exist_ok=True)
-    base = folder / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    base.with_suffix(".md").write_text(text)
-    rounds = [
-        {
-            "path": result.path,
-            "server": result.server,
-            "rounds": [each._asdict() for each in result.rounds],
-        }
-        for result in results
-    ]
-    figures = {"environment": facts, "results": rounds}
+def write(sections: Sequence[Section], facts: dict[str, str], notes: Sequence[str]) -> Path:
+    """Keep the tables and the figures of every round under bench/results/."""
+    RESULTS.mkdir(exist_ok=True)
+    base = RESULTS / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    base.with_suffix(".md").write_text(markdown(sections, facts, notes))
+    figures = {
+        "environment": facts,
+        "notes": list(notes),
+        "workloads": [
+            {
+                "letter": section.workload.letter,
+                "name": section.workload.name,
+                "title": section.workload.title,
+                "facts": section.facts,
+                "verdicts": section.verdicts,
+                "contenders": [each._asdict() for each in section.results],
+            }
+            for section in sections
+        ],
+    }
     base.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
     return base.with_suffix(".md")

@@ -1,4 +1,4 @@
-"""The servers side by side: each is started on a free port, checked and stopped by us."""
+"""The servers under load: each is started on a free port, checked and stopped by us."""
 
 import asyncio
 import json
@@ -6,16 +6,19 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import aio_pika
 
-from bench.load import CONTENT, RECIPIENT, SENDER
+from bench.mail import judge
+from fastsmtp.sinks.store import Store
 from tests.support import postfix
-from tests.support.daemon import ROOT, Daemon
+from tests.support.daemon import COMMAND, ROOT, Daemon
 from tests.support.rabbitmq import Broker, free_ports
 
 
@@ -31,18 +34,30 @@ class Server(Protocol):
         """Until it takes mail."""
 
     def check(self, messages: int) -> None:
-        """Fails unless exactly so many messages came since the last check, as they were sent."""
+        """Fails unless exactly so many came since the last check, one a recipient, as sent."""
 
     def stop(self) -> None:
         """End it."""
 
 
-def judge(body: bytes) -> None:
-    """The JSON of one message, compared byte for byte with what was sent."""
-    message: dict[str, Any] = json.loads(body)
-    assert message["envelope"] == SENDER, message
-    assert message["recipient"] == RECIPIENT, message
-    assert message["mime"].encode() == CONTENT, message
+class Peer(Server, Protocol):
+    """Somebody else's server, which may not be installed here."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        queue: str,
+        *,
+        tls: tuple[Path, Path] | None = None,
+        discard: bool = False,
+    ) -> None:
+        """`tls` is a certificate and its key, for STARTTLS; `discard`: 250 at once, no broker."""
+
+    def missing(self) -> str:
+        """Why it cannot run here; "" where it can."""
+
+    def versions(self) -> dict[str, str]:
+        """Of what it is made of."""
 
 
 class SmtpSink:
@@ -61,48 +76,60 @@ class SmtpSink:
         wait_for_port(self.port)
 
     def check(self, messages: int) -> None:
-        """It keeps nothing that could be checked: smtp-source saw every 250."""
+        """It keeps nothing that could be checked: the load generator saw every 250."""
 
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait()
 
 
-class Discarding:
-    """fastsmtp with the sink of discard.py in place of RabbitMQ."""
+class OwnDaemon:
+    """fastsmtp, in a folder of its own."""
 
-    name = "fastsmtp, discarding sink"
-    answers = "encoded, discards"
-
-    def __init__(self, folder: Path) -> None:
-        self.result = folder / "discarded.json"
-        command = (sys.executable, str(ROOT / "bench" / "discard.py"), str(self.result))
-        self.daemon = Daemon(folder, command)
-        self.messages = 0
+    def __init__(self, folder: Path, command: Sequence[str] = COMMAND, **settings: object) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="daemon-", dir=folder))
+        self.daemon = Daemon(self.folder, command, **settings)
 
     def start(self) -> None:
         self.daemon.start()
         assert self.daemon.process is not None
         self.port, self.pid = self.daemon.port, self.daemon.process.pid
 
+    def stop(self) -> None:
+        self.daemon.stop()
+
+
+class Discarding(OwnDaemon):
+    """fastsmtp with the sink of discard.py in place of RabbitMQ."""
+
+    name = "fastsmtp, discarding sink"
+    answers = "encoded, discards"
+
+    def __init__(self, folder: Path) -> None:
+        self.result = folder / f"discarded-{id(self)}.json"
+        super().__init__(
+            folder, (sys.executable, str(ROOT / "bench" / "discard.py"), str(self.result))
+        )
+        self.messages = 0
+
     def check(self, messages: int) -> None:
         """It tells at its end."""
         self.messages += messages
 
     def stop(self) -> None:
-        self.daemon.stop()
+        super().stop()
         result = json.loads(self.result.read_text())
         judge(result["last"].encode())
-        content = result["last"][result["last"].index('"mime":') :].encode()
-        assert result["contents"] == {str(zlib.crc32(content)): self.messages}, result
+        found = result["last"][result["last"].index('"mime":') :].encode()
+        assert result["contents"] == {str(zlib.crc32(found)): self.messages}, result["contents"]
 
 
 class Queue:
     """A server's queue on the broker."""
 
-    def __init__(self, broker: Broker, name: str) -> None:
+    def __init__(self, broker: Broker, queue: str) -> None:
         self.url = broker.url
-        self.queue = name
+        self.queue = queue
 
     def check(self, messages: int) -> None:
         """The queue has so many; the first is compared; then it is emptied."""
@@ -114,28 +141,42 @@ class Queue:
             queue = await channel.declare_queue(self.queue, passive=True)
             found = queue.declaration_result.message_count
             assert found == messages, f"{self.queue}: {found} messages for {messages} sent"
-            message = await queue.get(no_ack=True)
-            judge(message.body)
-            await queue.purge()
+            if messages:
+                message = await queue.get(no_ack=True)
+                judge(message.body)
+                await queue.purge()
 
 
-class Fastsmtp(Queue):
+class Fastsmtp(OwnDaemon, Queue):
     """fastsmtp as it is."""
 
     name = "fastsmtp"
     answers = "confirmed"
 
-    def __init__(self, broker: Broker, folder: Path) -> None:
-        super().__init__(broker, "fastsmtp")
-        self.daemon = Daemon(folder, rabbitmq_address=self.url, rabbitmq_inbox=self.queue)
+    def __init__(self, broker: Broker, queue: str, folder: Path, **settings: object) -> None:
+        Queue.__init__(self, broker, queue)
+        OwnDaemon.__init__(
+            self, folder, rabbitmq_address=self.url, rabbitmq_inbox=queue, **settings
+        )
 
-    def start(self) -> None:
-        self.daemon.start()
-        assert self.daemon.process is not None
-        self.port, self.pid = self.daemon.port, self.daemon.process.pid
 
-    def stop(self) -> None:
-        self.daemon.stop()
+class Embedded(OwnDaemon):
+    """fastsmtp with its embedded queue."""
+
+    name = "fastsmtp, embedded queue"
+    answers = "on the disk"
+
+    def check(self, messages: int) -> None:
+        """The file has so many; the first is compared; then it is emptied."""
+        store = Store(str(self.daemon.settings["queue_file"]))
+        try:
+            found = store.count()
+            assert found == messages, f"{found} messages for {messages} sent"
+            ((_, first),) = store.after(0, 1, 1)
+            judge(first.prefix + first.tail)
+            store.purge()
+        finally:
+            store.close()
 
 
 class Aiosmtpd(Queue):
@@ -144,8 +185,21 @@ class Aiosmtpd(Queue):
     name = "aiosmtpd + aio-pika, uvloop"
     answers = "confirmed"
 
-    def __init__(self, broker: Broker) -> None:
-        super().__init__(broker, "aiosmtpd")
+    def __init__(
+        self,
+        broker: Broker,
+        queue: str,
+        *,
+        tls: tuple[Path, Path] | None = None,
+        discard: bool = False,
+    ) -> None:
+        super().__init__(broker, queue)
+
+    def missing(self) -> str:
+        return ""
+
+    def versions(self) -> dict[str, str]:
+        return {}
 
     def start(self) -> None:
         (self.port,) = free_ports(1)

@@ -15,6 +15,7 @@ _FOLDER = ROOT / ".tools" / "postfix" / "usr"
 _LIBRARIES = _FOLDER / "lib" / "postfix"
 SMTP_SOURCE = str(_FOLDER / "sbin" / "smtp-source")
 SMTP_SINK = str(_FOLDER / "sbin" / "smtp-sink")
+POSTCONF = str(_FOLDER / "sbin" / "postconf")
 ENV = os.environ | {"LD_LIBRARY_PATH": f"{_LIBRARIES}:{_FOLDER}/lib/{os.uname().machine}-linux-gnu"}
 
 MISSING = (

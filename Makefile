@@ -29,7 +29,7 @@ endef
 
 export FASTSMTP_BUILD FIRST_MAIL
 
-.PHONY: help run test test-all wheels lint debug sanitize fuzz soak bench bench-quick docs clean tools
+.PHONY: help run test test-all wheels lint debug sanitize fuzz soak bench bench-quick bench-peers docs clean tools
 
 help: ## say what there is (default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -120,6 +120,9 @@ bench: $(BENCH) ## speed, CPU, memory beside other servers: all workloads, or th
 
 bench-quick: $(BENCH) ## the same in minutes: fewer workloads, shorter rounds
 	$(BIN)/python -m bench --quick $(W)
+
+bench-peers: tools ## install the servers that `make bench` compares with
+	sh bench/install-peers
 
 docs: $(VENV)/built-$(FASTSMTP_BUILD) ## write docs/settings.md and docs/metrics.md from the declarations
 	$(BIN)/python -m fastsmtp.process.settings_page > docs/settings.md

@@ -1,0 +1,94 @@
+"""Other servers that do the same work: one process of each, on a free port, started and stopped.
+
+What they are made of is under `.tools/peers/`, where `make bench-peers` puts it; their programs are
+in `bench/peers/`. `discard` is a peer without a broker: it reads the content and answers 250.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+
+from bench.servers import Queue, wait_for_port
+from tests.support.daemon import ROOT
+from tests.support.rabbitmq import Broker, free_ports
+
+PROGRAMS = ROOT / "bench" / "peers"
+INSTALLED = ROOT / ".tools" / "peers"
+GO = INSTALLED / "go"
+
+
+class Peer:
+    """One server in a language of its own; `command` says how it is started."""
+
+    name: str
+    answers = "confirmed"
+    folder: Path
+    """Where it is installed; its file `versions.json` names its parts."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        queue: str,
+        *,
+        tls: tuple[Path, Path] | None = None,
+        discard: bool = False,
+    ) -> None:
+        """`tls` is a certificate and its key, for STARTTLS."""
+        self.queue = Queue(broker, queue)
+        self.tls = tls
+        self.discard = discard
+        if discard:
+            self.answers = "at once, discards"
+
+    def missing(self) -> str:
+        """Why it cannot run here; "" where it can."""
+        versions = self.folder / "versions.json"
+        return "" if versions.exists() else f"needs `make bench-peers`: no {versions}"
+
+    def versions(self) -> dict[str, str]:
+        """Of its parts."""
+        found: dict[str, str] = json.loads((self.folder / "versions.json").read_text())
+        return found
+
+    def command(self) -> list[str | Path]:
+        """The program and what it is told."""
+        raise NotImplementedError
+
+    def options(self) -> list[str | Path]:
+        """The port, the broker, the queue and TLS, as all of our programs take them."""
+        options: list[str | Path] = ["--port", str(self.port)]
+        if self.discard:
+            options += ["--discard"]
+        else:
+            options += ["--url", self.queue.url, "--queue", self.queue.queue]
+        if self.tls:
+            options += ["--cert", self.tls[0], "--key", self.tls[1]]
+        return options
+
+    def start(self) -> None:
+        """Until it takes mail."""
+        (self.port,) = free_ports(1)
+        # setpriv: it ends with us, whatever becomes of us.
+        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *self.command()])
+        self.pid = self.process.pid
+        wait_for_port(self.port)
+
+    def check(self, messages: int) -> None:
+        """The queue has so many, one a recipient; one is compared. Who discards has nothing."""
+        if not self.discard:
+            self.queue.check(messages)
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.wait()
+
+
+class Go(Peer):
+    """go-smtp and amqp091-go: peers/go/."""
+
+    name = "go-smtp + amqp091-go"
+    folder = GO
+
+    def command(self) -> list[str | Path]:
+        return [self.folder / "server", *self.options()]

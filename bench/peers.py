@@ -5,6 +5,7 @@ in `bench/peers/`. `discard` is a peer without a broker: it reads the content an
 """
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from tests.support.rabbitmq import Broker, free_ports
 
 PROGRAMS = ROOT / "bench" / "peers"
 INSTALLED = ROOT / ".tools" / "peers"
-GO = INSTALLED / "go"
 
 
 class Peer:
@@ -54,6 +54,10 @@ class Peer:
         """The program and what it is told."""
         raise NotImplementedError
 
+    def environment(self) -> dict[str, str]:
+        """What it finds there beside ours."""
+        return {}
+
     def options(self) -> list[str | Path]:
         """The port, the broker, the queue and TLS, as all of our programs take them."""
         options: list[str | Path] = ["--port", str(self.port)]
@@ -69,7 +73,10 @@ class Peer:
         """Until it takes mail."""
         (self.port,) = free_ports(1)
         # setpriv: it ends with us, whatever becomes of us.
-        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *self.command()])
+        self.process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *self.command()],
+            env=os.environ | self.environment(),
+        )
         self.pid = self.process.pid
         wait_for_port(self.port)
 
@@ -88,7 +95,20 @@ class Go(Peer):
     """go-smtp and amqp091-go: peers/go/."""
 
     name = "go-smtp + amqp091-go"
-    folder = GO
+    folder = INSTALLED / "go"
 
     def command(self) -> list[str | Path]:
         return [self.folder / "server", *self.options()]
+
+
+class Node(Peer):
+    """nodemailer's smtp-server and amqplib: peers/node/."""
+
+    name = "smtp-server + amqplib"
+    folder = INSTALLED / "node"
+
+    def command(self) -> list[str | Path]:
+        return ["node", PROGRAMS / "node" / "server.js", *self.options()]
+
+    def environment(self) -> dict[str, str]:
+        return {"NODE_PATH": str(self.folder / "node_modules")}

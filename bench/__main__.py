@@ -4,6 +4,7 @@ import argparse
 import resource
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -47,29 +48,38 @@ def options() -> argparse.Namespace:
     return given
 
 
-def main() -> None:
+def attempt(
+    workload: workloads.Workload, ground: Ground, rounds: int, seconds: float, began: float
+) -> report.Section | None:
+    """All rounds of one workload; None, and a note, where one went wrong."""
+    rounds = min(rounds, workload.rounds)
+    try:
+        contenders = workload.contenders(ground)
+        tell = progress(workload, began)
+        results = interleave(contenders, rounds, seconds, workload.warm_up, tell)
+    except Exception as error:  # the others' figures are worth having
+        traceback.print_exc()
+        ground.note(f"({workload.letter}) {workload.name} FAILED: {type(error).__name__}: {error}")
+        return None
+    return report.Section(workload, results, f"{rounds} rounds of {seconds:g} s, interleaved")
+
+
+def main() -> int:
     given = options()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     began = time.monotonic()
-    sections = []
     with ExitStack() as stack:
         ground = Ground(stack)
-        for workload in given.chosen:
-            rounds = min(given.rounds, workload.rounds)
-            results = interleave(
-                workload.contenders(ground),
-                rounds,
-                given.seconds,
-                workload.warm_up,
-                progress(workload, began),
-            )
-            facts = f"{rounds} rounds of {given.seconds:g} s, interleaved"
-            sections.append(report.Section(workload, results, facts))
-        environment = report.environment(ground.versions)
-    path = report.write(sections, environment, ground.notes)
+        attempts = [
+            attempt(workload, ground, given.rounds, given.seconds, began)
+            for workload in given.chosen
+        ]
+    sections = [each for each in attempts if each]
+    path = report.write(sections, report.environment(ground.versions), ground.notes)
     print(f"\n{path.read_text()}\n{path}")
+    return int(len(sections) < len(attempts))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,6 +18,7 @@ from pamqp.base import Frame
 
 from bench.load import Sent
 from bench.mail import SENDER, content, recipients
+from bench.measure import queued_seconds
 from fastsmtp.ids import Ids
 from fastsmtp.sinks.rabbitmq._amqp import Encoder
 
@@ -112,7 +113,7 @@ class Link:
 def keep_going(link: Link, frames: bytes, window: int, seconds: float) -> Sent:
     """`window` publishes in flight until the seconds are over; then wait for the last confirm."""
     latencies: list[float] = []
-    cpu, began = time.process_time(), time.monotonic()
+    cpu, queued, began = time.process_time(), queued_seconds(), time.monotonic()
     waiting = set(range(1, window + 1))
     tag = window
     sent = time.monotonic()
@@ -133,7 +134,8 @@ def keep_going(link: Link, frames: bytes, window: int, seconds: float) -> Sent:
             sent = time.monotonic()
             link.socket.sendall(frames * answered)
     took = time.monotonic() - began
-    return Sent.of(latencies, took, time.process_time() - cpu)
+    cpu, queued = time.process_time() - cpu, queued_seconds() - queued
+    return Sent.of(latencies, took, cpu, queued)
 
 
 def main(port: int, queue: str, size: int, window: int, seconds: float) -> None:

@@ -148,4 +148,5 @@ def seen(sent: Sent) -> Figures:
         "p50": sent.p50 * 1e3,
         "p99": sent.p99 * 1e3,
         "load": sent.cpu / sent.seconds * 100,
+        "queued": sent.queued / sent.seconds * 100,
     }

@@ -21,6 +21,7 @@ COLUMNS = {
     "worst": Column("slowest, ms", 2),
     "peak": Column("peak memory, MiB", 1),
     "load": Column("load's CPU, %", 0),
+    "queued": Column("load without CPU, %", 0),
     "syncs": Column("fdatasyncs/s", 0),
     "resident": Column("resident a connection, KiB", 2),
     "multiple": Column("peak over idle, in messages", 2),

@@ -16,6 +16,7 @@ import uvloop
 from bench._client import Client, Run
 from bench.load import Load, Sent
 from bench.mail import SENDER, content, recipients
+from bench.measure import queued_seconds
 
 Step = tuple[bytes | None, bytes]
 """What is said at once, and the codes of all replies to it (`b"250250354"`); None: begin TLS."""
@@ -79,15 +80,18 @@ async def send(load: Load, port: int) -> Sent:
     run = make_run(load)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, run.stop)
-    cpu, began = time.process_time(), time.monotonic()
+    cpu, queued, began = time.process_time(), queued_seconds(), time.monotonic()
     loop.call_later(load.seconds, run.stop)
     async with asyncio.TaskGroup() as sessions:
         for number in range(load.sessions):
             sessions.create_task(session(run, port, number))
-    cpu = time.process_time() - cpu
-    return Sent.of(run.latencies(), run.last - began, cpu)
+    cpu, queued = time.process_time() - cpu, queued_seconds() - queued
+    return Sent.of(run.latencies(), run.last - began, cpu, queued)
 
 
 if __name__ == "__main__":
-    sent = uvloop.run(send(Load(**json.loads(sys.argv[1])), int(sys.argv[2])))
+    try:
+        sent = uvloop.run(send(Load(**json.loads(sys.argv[1])), int(sys.argv[2])))
+    except* OSError as errors:
+        sys.exit(f"load generator: {errors.exceptions[0]}")
     print(json.dumps(sent._asdict()))

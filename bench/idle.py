@@ -1,6 +1,7 @@
 """Workload (j): what a connection that says nothing costs in memory."""
 
 import asyncio
+import resource
 
 import uvloop
 
@@ -12,14 +13,22 @@ from bench.measure import resident
 from bench.servers import Server
 
 CONNECTIONS = 10_000
+SPARE = 500
+"""Descriptors that a process needs for other things, at most."""
 AT_ONCE = 100
 """Connections being opened; a listener's backlog is not what is measured."""
 
 
-class Idle:
-    """`connections` are opened, send `messages` each, and stay; the server is a fresh one."""
+def possible() -> int:
+    """So many connections as the limit of open files lets a process have, `CONNECTIONS` at most."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(CONNECTIONS, limit - SPARE)
 
-    def __init__(self, server: Server, tls: bool, connections: int = CONNECTIONS) -> None:
+
+class Idle:
+    """`connections` are opened and stay, with TLS after a message each; a new server each time."""
+
+    def __init__(self, server: Server, tls: bool, connections: int) -> None:
         self.server = server
         self.connections = connections
         self.tls = tls

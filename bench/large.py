@@ -3,7 +3,7 @@
 import time
 
 from bench.figures import Figures
-from bench.load import Load, finish, send, start
+from bench.load import Load, Sent, finish, send, start
 from bench.measure import forget_peak, peak, resident
 from bench.servers import Server
 
@@ -31,11 +31,7 @@ class AmidTraffic:
             self.server.check(warm_up.messages)
             idle = resident(self.server.pid)
             forget_peak(self.server.pid)
-            others = start(OTHERS, self.server.port)
-            time.sleep(0.3)  # the generator's own beginning
-            large = send(LARGE, self.server.port)
-            others.terminate()
-            amid = finish(others, 60)
+            large, amid = self.meet()
             highest = peak(self.server.pid)
             self.server.check(large.messages + amid.messages)
         finally:
@@ -47,6 +43,17 @@ class AmidTraffic:
             "worst": amid.worst * 1e3,  # a stall is few messages: each session has one at a time
             "large": large.p50,
         }
+
+    def meet(self) -> tuple[Sent, Sent]:
+        """The large message amid the others: what either saw."""
+        others = start(OTHERS, self.server.port)
+        try:
+            time.sleep(0.3)  # the generator's own beginning
+            large = send(LARGE, self.server.port)
+            others.terminate()
+            return large, finish(others, 60)
+        finally:
+            others.kill()
 
     def stop(self) -> None:
         """Nothing is left of a round."""

@@ -39,13 +39,14 @@ class Sent(NamedTuple):
     p99: float
     worst: float
     cpu: float  # seconds of the generator's own CPU time
+    queued: float  # seconds that it could have run, had a processor been free
 
     @classmethod
-    def of(cls, latencies: Sequence[float], seconds: float, cpu: float) -> Self:
+    def of(cls, latencies: Sequence[float], seconds: float, cpu: float, queued: float) -> Self:
         """From every message's latency."""
         ordered = sorted(latencies)
         p50, p99 = percentile(ordered, 0.50), percentile(ordered, 0.99)
-        return cls(len(ordered), seconds, p50, p99, ordered[-1], cpu)
+        return cls(len(ordered), seconds, p50, p99, ordered[-1], cpu, queued)
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

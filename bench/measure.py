@@ -20,6 +20,11 @@ def cpu_seconds(pid: int) -> float:
     return sum(time.clock_gettime((~each << 3) | 2) for each in tree(pid))
 
 
+def queued_seconds() -> float:
+    """How long this process's main thread waited for a processor that others had."""
+    return int(Path("/proc/self/schedstat").read_text().split()[1]) * 1e-9
+
+
 def resident(pid: int) -> int:
     """Octets of memory that a process and those below it hold now."""
     return sum(status(each, "VmRSS") for each in tree(pid))

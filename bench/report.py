@@ -103,7 +103,7 @@ def markdown(sections: Sequence[Section], facts: dict[str, str], notes: Sequence
         *(table(section, line) for section in sections),
     ]
     if notes:
-        parts.append("## Not taking part\n" + "".join(f"\n- {note}" for note in notes) + "\n")
+        parts.append("## Notes\n" + "".join(f"\n- {note}" for note in notes) + "\n")
     return "\n".join(parts)
 
 

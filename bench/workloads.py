@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 from bench.contenders import BrokerAlone, Contender, Disk, Smtp
 from bench.ground import Ground
-from bench.idle import CONNECTIONS, Idle
+from bench.idle import CONNECTIONS, SPARE, Idle, possible
 from bench.large import AmidTraffic
 from bench.load import Load
 from bench.pinned import PinnedBrokerAlone, PinnedSmtp
-from bench.servers import Aiosmtpd, Discarding, Embedded, Fastsmtp, Peer, SmtpSink
+from bench.servers import Aiosmtpd, Discarding, Embedded, Fastsmtp, Peer, Server, SmtpSink
 from bench.verdicts import Expectation
 
 KEPT_ALIVE = Load()
@@ -44,19 +44,19 @@ class Workload(NamedTuple):
     warm_up: bool = True  # false: each round has servers of its own
 
 
-def peers(
-    ground: Ground, letter: str, kinds: Sequence[type[Peer]], load: Load, **options: Any
-) -> list[Contender]:
+def available(
+    ground: Ground, letter: str, kinds: Sequence[type[Peer]], **options: Any
+) -> list[Peer]:
     """Those that can run here, each with a queue of its own; of the others a note."""
-    made: list[Contender] = []
+    found: list[Peer] = []
     for kind in kinds:
         peer = kind(ground.broker, f"{letter}-{kind.__name__.lower()}", **options)
         if missing := peer.missing():
-            ground.note(f"{kind.name}: {missing}")
+            ground.note(f"{kind.name} did not take part: {missing}")
         else:
             ground.versions |= peer.versions()
-            made.append(Smtp(peer, load))
-    return made
+            found.append(peer)
+    return found
 
 
 def own(ground: Ground, letter: str, **settings: object) -> Fastsmtp:
@@ -64,10 +64,31 @@ def own(ground: Ground, letter: str, **settings: object) -> Fastsmtp:
     return Fastsmtp(ground.broker, f"{letter}-fastsmtp", ground.folder, **settings)
 
 
+def confirming(
+    ground: Ground, letter: str, kinds: Sequence[type[Peer]], tls: bool = False, **settings: object
+) -> list[Server]:
+    """fastsmtp, with these settings, and peers."""
+    if not tls:
+        return [own(ground, letter, **settings), *available(ground, letter, kinds)]
+    pair = ground.certificate
+    return [
+        own(ground, letter, **pair.settings, **settings),
+        *available(ground, letter, kinds, tls=tuple(pair)),
+    ]
+
+
+def side_by_side(
+    letter: str, kinds: Sequence[type[Peer]], load: Load
+) -> Callable[[Ground], list[Contender]]:
+    """fastsmtp and peers under the same load."""
+    return lambda ground: [
+        Smtp(each, load) for each in confirming(ground, letter, kinds, tls=load.tls)
+    ]
+
+
 def kept_alive(ground: Ground) -> list[Contender]:
     return [
-        Smtp(own(ground, "a"), KEPT_ALIVE),
-        *peers(ground, "a", ALL, KEPT_ALIVE),
+        *side_by_side("a", ALL, KEPT_ALIVE)(ground),
         *(
             BrokerAlone(ground.broker, f"a-broker-{window}", KEPT_ALIVE.size, window)
             for window in (WINDOW, KEPT_ALIVE.sessions)
@@ -75,60 +96,50 @@ def kept_alive(ground: Ground) -> list[Contender]:
     ]
 
 
-def discarding(load: Load) -> Callable[[Ground], list[Contender]]:
+def discarding(letter: str, load: Load) -> Callable[[Ground], list[Contender]]:
     return lambda ground: [
         Smtp(Discarding(ground.folder), load),
         Smtp(SmtpSink(), load),
-        *peers(ground, "b", BOTH, load, discard=True),
+        *(Smtp(each, load) for each in available(ground, letter, BOTH, discard=True)),
     ]
-
-
-def large(ground: Ground) -> list[Contender]:
-    return [Smtp(own(ground, "d"), LARGE), *peers(ground, "d", ALL, LARGE)]
-
-
-def fanned_out(ground: Ground) -> list[Contender]:
-    return [Smtp(own(ground, "e"), FANNED_OUT), *peers(ground, "e", BOTH, FANNED_OUT)]
 
 
 def pipelined(ground: Ground) -> list[Contender]:
     return [
-        Smtp(own(ground, "f"), PIPELINED),
         Smtp(own(ground, "f-a"), KEPT_ALIVE, NOT_PIPELINED),
-        *peers(ground, "f", BOTH, PIPELINED),
-    ]
-
-
-def encrypted(load: Load) -> Callable[[Ground], list[Contender]]:
-    return lambda ground: [
-        Smtp(own(ground, "g", **ground.certificate.settings), load),
-        *peers(ground, "g", BOTH, load, tls=tuple(ground.certificate)),
+        *side_by_side("f", BOTH, PIPELINED)(ground),
     ]
 
 
 def one_client(ground: Ground) -> list[Contender]:
     return [
-        Smtp(own(ground, "h"), ONE),
+        *side_by_side("h", BOTH, ONE)(ground),
         BrokerAlone(ground.broker, "h-broker", ONE.size, 1),
-        *peers(ground, "h", BOTH, ONE),
     ]
 
 
 def workers(ground: Ground) -> list[Contender]:
     return [
-        Smtp(own(ground, f"i{count}", smtp_threads=count), KEPT_ALIVE, f"fastsmtp, {count} workers")
+        Smtp(
+            own(ground, f"i{count}", smtp_threads=count), KEPT_ALIVE, f"fastsmtp, workers: {count}"
+        )
         for count in (1, 2, 4)
     ]
 
 
 def idle(ground: Ground) -> list[Contender]:
-    plain = own(ground, "j-plain", smtp_connections=CONNECTIONS + 100)
-    secure = own(ground, "j-tls", smtp_connections=CONNECTIONS + 100, **ground.certificate.settings)
-    return [Idle(plain, tls=False), Idle(secure, tls=True)]
+    connections = possible()
+    if connections < CONNECTIONS:
+        ground.note(f"(j) had {connections} connections, as many as the descriptor limit allows")
+    return [
+        Idle(each, tls, connections)
+        for tls in (False, True)
+        for each in confirming(ground, f"j-{tls}", BOTH, tls, smtp_connections=connections + SPARE)
+    ]
 
 
 def amid_traffic(ground: Ground) -> list[Contender]:
-    return [AmidTraffic(own(ground, "k"))]
+    return [AmidTraffic(each) for each in confirming(ground, "k", BOTH)]
 
 
 def queue_types(ground: Ground) -> list[Contender]:
@@ -181,28 +192,44 @@ WORKLOADS = [
         "b",
         "discard",
         f"Discarded: {KEPT_ALIVE}",
-        discarding(KEPT_ALIVE),
+        discarding("b", KEPT_ALIVE),
         by_cpu(1.0, SmtpSink.name, name=Discarding.name),
     ),
     Workload(
         "c",
         "reconnect",
         f"Discarded: {RECONNECT}",
-        discarding(RECONNECT),
+        discarding("c", RECONNECT),
         by_cpu(1.0, SmtpSink.name, name=Discarding.name),
     ),
-    Workload("d", "large", f"Confirmed: {LARGE}", large, [*by_cpu(0.30, GO), *by_cpu(0.50, NODE)]),
+    Workload(
+        "d",
+        "large",
+        f"Confirmed: {LARGE}",
+        side_by_side("d", ALL, LARGE),
+        [*by_cpu(0.30, GO), *by_cpu(0.50, NODE)],
+    ),
     Workload(
         "e",
         "fan-out",
         f"Confirmed, CPU a recipient: {FANNED_OUT}",
-        fanned_out,
+        side_by_side("e", BOTH, FANNED_OUT),
         by_cpu(0.35, GO, NODE),
     ),
     Workload("f", "pipelined", f"Confirmed: {PIPELINED}", pipelined, by_cpu(0.65, NOT_PIPELINED)),
-    Workload("g", "starttls", f"Confirmed: {STARTTLS}", encrypted(STARTTLS), by_cpu(1.0, GO)),
     Workload(
-        "g2", "tls-kept-alive", f"Confirmed: {TLS_KEPT}", encrypted(TLS_KEPT), by_cpu(0.6, GO)
+        "g",
+        "starttls",
+        f"Confirmed: {STARTTLS}",
+        side_by_side("g", BOTH, STARTTLS),
+        by_cpu(1.0, GO),
+    ),
+    Workload(
+        "g2",
+        "tls-kept-alive",
+        f"Confirmed: {TLS_KEPT}",
+        side_by_side("g2", BOTH, TLS_KEPT),
+        by_cpu(0.6, GO),
     ),
     Workload(
         "h",

@@ -54,10 +54,10 @@ def test_an_expectation_is_met_or_missed_or_says_nothing(expectation, end):
 
 
 def test_a_load_generator_at_its_limit_is_told():
-    busy = Result("a", "", [{"load": 80.0}, {"load": 91.0}, {"load": 95.0}])
-    calm = Result("b", "", [{"load": 90.0}])
+    busy = Result("a", "", [{"load": load, "queued": 6.0} for load in (80.0, 85.0, 95.0)])
+    calm = Result("b", "", [{"load": 80.0, "queued": 10.0}])
     (said,) = limited([busy, calm, Result("c", "", [{"cpu": 1.0}])])
-    assert said.startswith("a: the load generator used 91 %")
+    assert said.startswith("a: the load generator worked 85 %")
 
 
 @given(st.integers(200, 5000))

@@ -40,26 +40,6 @@ class Server(Protocol):
         """End it."""
 
 
-class Peer(Server, Protocol):
-    """Somebody else's server, which may not be installed here."""
-
-    def __init__(
-        self,
-        broker: Broker,
-        queue: str,
-        *,
-        tls: tuple[Path, Path] | None = None,
-        discard: bool = False,
-    ) -> None:
-        """`tls` is a certificate and its key, for STARTTLS; `discard`: 250 at once, no broker."""
-
-    def missing(self) -> str:
-        """Why it cannot run here; "" where it can."""
-
-    def versions(self) -> dict[str, str]:
-        """Of what it is made of."""
-
-
 class SmtpSink:
     """Postfix's smtp-sink: C, one process, reads and forgets."""
 

@@ -8,8 +8,9 @@ from bench.ground import Ground
 from bench.idle import CONNECTIONS, SPARE, Idle, possible
 from bench.large import AmidTraffic
 from bench.load import Load
+from bench.peers import Go, Peer
 from bench.pinned import PinnedBrokerAlone, PinnedSmtp
-from bench.servers import Aiosmtpd, Discarding, Embedded, Fastsmtp, Peer, Server, SmtpSink
+from bench.servers import Aiosmtpd, Discarding, Embedded, Fastsmtp, Server, SmtpSink
 from bench.verdicts import Expectation
 
 KEPT_ALIVE = Load()
@@ -24,9 +25,9 @@ ONE = Load(sessions=1)
 WINDOW = 128
 """Publishes in flight at the ceiling."""
 CEILING = BrokerAlone.title(WINDOW)
-ALL: list[type[Peer]] = [Aiosmtpd]
-BOTH: list[type[Peer]] = []
-GO, NODE, AIOSMTPD, HARAKA = "go", "node", Aiosmtpd.name, "haraka"
+ALL = [Go, Aiosmtpd]
+BOTH = [Go]
+GO, NODE, AIOSMTPD, HARAKA = Go.name, "node", Aiosmtpd.name, "haraka"
 NOT_PIPELINED = "fastsmtp, not pipelined: (a)"
 CONFIRM = BrokerAlone.title(1)
 

@@ -2,6 +2,7 @@ cdef class Content:
     cdef readonly bint has_bare
     cdef readonly bint too_large
     cdef readonly Py_ssize_t size
+    cdef readonly Py_ssize_t held  # octets that are kept
     cdef readonly list pieces
 
     cdef int newlines

@@ -20,6 +20,9 @@ class Content:
     def size(self) -> int:
         """Octets after unstuffing, before newlines are repaired."""
     @property
+    def held(self) -> int:
+        """Octets that are kept."""
+    @property
     def too_large(self) -> bool:
         """More than `limit` octets came; nothing is kept any more."""
     @property

@@ -99,11 +99,13 @@ cdef class Content:
     cpdef int overflow(self) except -1:
         """More than the limit comes: keep nothing from now on."""
         self.too_large = True
+        self.held = 0
         self.pieces = []
         self.gathered = bytearray()
         return 0
 
     cdef int store(self, bytes piece) except -1:
+        self.held += PyBytes_GET_SIZE(piece)
         if not self.pieces or PyBytes_GET_SIZE(piece) >= SMALL:
             self.store_gathered()
             self.pieces.append(piece)

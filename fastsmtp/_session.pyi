@@ -45,6 +45,12 @@ class Session:
     def in_content(self) -> bool:
         """Content is coming in: `received` tells how much of it has."""
     @property
+    def filling(self) -> bool:
+        """A message's content is coming in and is kept; between two chunks of BDAT, too."""
+    @property
+    def held(self) -> int:
+        """Octets that are kept: of content until it is finished, then of the backlog."""
+    @property
     def idle(self) -> bool:
         """No transaction is open."""
     @property
@@ -83,6 +89,8 @@ class Session:
 
         Nothing happens where the session was closed meanwhile.
         """
+    def abandon(self) -> None:
+        """Keep nothing of the content that is coming in: at its end 452 is the `refusal`."""
     def stop(self) -> bytes:
         """Say 421 now where no transaction is open, else when it ends."""
     def close(self, reply: Reply) -> bytes:

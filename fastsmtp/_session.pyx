@@ -138,7 +138,7 @@ cdef class Session:
     cdef Content content
     cdef object chunk  # octets of the BDAT chunk that are still to come
     cdef bint last_chunk
-    cdef readonly object refusal  # of the finished message, or of a chunk, where it is known
+    cdef readonly object refusal  # of the message, or of a chunk, where it is known
     cdef readonly unsigned long long received
 
     def __init__(self, Rules rules, gate, metrics, peer):
@@ -177,6 +177,18 @@ cdef class Session:
     @property
     def idle(self):
         return self.state in (START, READY, REFUSED) and self.phase in (COMMAND, OVERLONG, CHECKING)
+
+    @property
+    def filling(self):
+        return (
+            self.phase < WAITING and self.content is not None and not self.content.too_large
+        )
+
+    @property
+    def held(self):
+        if self.phase < WAITING and self.content is not None:
+            return self.content.held
+        return self.backlog
 
     @property
     def pieces(self):
@@ -231,10 +243,17 @@ cdef class Session:
 
     def secured(self):
         self.phase = COMMAND
-        self.reset_transaction()
         self.state = START
         self.peer.helo = self.peer.user = ""
         self.progress += 1
+
+    def abandon(self):
+        if not self.filling:
+            return
+        self.content.overflow()
+        self.refusal = replies.NO_MEMORY
+        if self.phase == CHUNK:
+            self.phase = REFUSED_CHUNK
 
     def stop(self):
         self.stopping = True
@@ -494,6 +513,7 @@ cdef class Session:
     cdef int begin_content(self) except -1:
         self.content = Content(self.rules.newlines, self.gate.maxsize)
         self.received = 0
+        self.refusal = None
         return 0
 
     cdef int finish_message(self) except -1:
@@ -501,7 +521,8 @@ cdef class Session:
         cdef Py_ssize_t size = self.content.size
         self.progress += 1
         self.phase = WAITING
-        self.refusal = None
+        if self.refusal is not None:
+            return 0
         if self.content.too_large:
             self.refusal = replies.TOO_LARGE
         elif size * len(self.envelope.recipients) > self.rules.maxfanout:
@@ -529,6 +550,9 @@ cdef class Session:
     cdef int say_and_close(self, reply) except -1:
         self.put(reply)
         self.phase = CLOSED
+        self.content = None
+        self.kept = []
+        self.backlog = 0
         self.credentials = None
         return 0
 
@@ -649,6 +673,8 @@ cdef int do_mail(Session session, bytes argument) except -1:
         return session.say(replies.UNKNOWN_PARAMETER)
     if session.gate.refusal is not None:
         return session.say(session.gate.refusal)
+    if session.gate.is_full:
+        return session.say(replies.NO_MEMORY)
     if mail.size > session.gate.maxsize:
         return session.say(replies.TOO_LARGE)
     session.envelope = Envelope(
@@ -691,9 +717,7 @@ cdef int do_bdat(Session session, bytes argument) except -1:
     try:
         size, last = parse_bdat(argument)
     except CommandError:
-        session.say(replies.BAD_ARGUMENT)
-        session.phase = CLOSED
-        return 0
+        return session.say_and_close(replies.BAD_ARGUMENT)
     if session.state == RECIPIENTS:
         session.begin_content()
         session.state = CHUNKS
@@ -702,7 +726,7 @@ cdef int do_bdat(Session session, bytes argument) except -1:
     if session.state != CHUNKS:
         session.refusal = session.out_of_order()
         session.phase = REFUSED_CHUNK
-    elif session.content.size + size > session.gate.maxsize:
+    elif session.refusal is not None or session.content.size + size > session.gate.maxsize:
         session.content.overflow()
         session.phase = REFUSED_CHUNK
     else:
@@ -747,6 +771,7 @@ cdef int do_starttls(Session session, bytes argument) except -1:
     if not session.rules.tls:
         return session.say(replies.NO_CERTIFICATE)
     session.say(replies.START_TLS)
+    session.reset_transaction()
     session.phase = HANDSHAKE
     return 0
 

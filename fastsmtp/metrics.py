@@ -16,7 +16,17 @@ from fastsmtp.replies import Reply
 Snapshot = dict[str, Any]
 """By name: a number, or numbers by label, or a histogram (`Durations.snapshot`)."""
 
-GAUGES = frozenset(["accepting", "broker_state", "connections_open", "in_flight", "workers"])
+GAUGES = frozenset(
+    [
+        "accepting",
+        "broker_state",
+        "connections_open",
+        "in_flight",
+        "memory_granted",
+        "memory_limit",
+        "workers",
+    ]
+)
 """What is true of workers that run; all else was counted, and stays true of those that ended."""
 
 
@@ -96,7 +106,11 @@ class Metrics:
         """Everything, as it is now."""
         found = {name: _plain(getattr(self, name)) for name in self.__slots__}
         found["broker_state"] = {state: int(state == self.broker_state) for state in BROKER_STATES}
-        found["accepting"] = int(gate.refusal is None and gate.greeting is None)
+        found["accepting"] = int(
+            gate.refusal is None and gate.greeting is None and not gate.is_full
+        )
+        found["memory_granted"] = gate.granted
+        found["memory_limit"] = gate.maxmemory
         found["workers"] = {__version__: 1}
         found["cpu_seconds"] = time.process_time()
         return found

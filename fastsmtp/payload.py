@@ -107,6 +107,7 @@ class Composer:
         if scan.received > MAX_RECEIVED:
             raise RefusedError(replies.LOOP)
         mime: list[Piece] = [*_without(content, scan.cuts), *pieces]
+        pieces.clear()
         if self._settings.smtp_received:
             mime.insert(0, self._received_field(envelope, peer, now))
         head = self._shared_properties(envelope, peer, lifted, now)

@@ -53,6 +53,7 @@ def check_data(wire, parts, mode):
     assert content.size == expected.size
     assert (mode == "reject" and content.has_bare) == (expected.refusal is not None)
     assert text(content) == expected.content
+    assert content.held == len(expected.content)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -274,6 +274,80 @@ def test_the_gate_is_asked_at_the_greeting_at_mail_and_for_the_size():
     assert late.session.closing
 
 
+def test_full_memory_refuses_new_mail_alone():
+    gate = Gate(1000, maxmemory=10)
+    client = Client(gate=gate).hello()
+    client.send(ENVELOPE)
+    gate.hold(11)
+    assert codes(client.send(b"DATA\r\n", b"Hi\r\n.\r\n")) == ["354 End", "250 2.0.0"]
+    assert codes(client.send(b"MAIL FROM:<a@b>\r\n")) == ["452 4.3.1"]
+    assert client.out.endswith(replies.NO_MEMORY.wire)
+    gate.hold(-11)
+    assert codes(client.send(ENVELOPE))[0] == "250 2.1.0"
+
+
+def test_what_is_held_is_told_until_the_message_is_finished():
+    client = Client().hello()
+    session = client.session
+    client.send(ENVELOPE + b"DATA\r\n")
+    assert session.filling
+    assert session.held == 0
+    client.send(b"Hi\r\n")
+    assert session.held == 4
+    assert session.feed(b".\r\nNOOP\r\n") == b""
+    assert not session.filling
+    assert session.held == len(b"NOOP\r\n")
+    session.resolve(QUEUED)
+    assert session.held == 0
+    client.send(ENVELOPE + b"BDAT 100\r\n" + b"x" * 100)
+    assert session.filling
+    assert session.held == 100
+    client.send(b"BDAT 1000\r\nx")
+    assert not session.filling
+    assert session.held == 0
+
+
+@pytest.mark.parametrize("ending", [b"RSET\r\n", b"EHLO x\r\n", b"QUIT\r\n", b"BDAT x\r\n"])
+def test_a_transaction_that_ends_early_holds_nothing(ending):
+    client = Client().hello()
+    client.send(ENVELOPE + b"BDAT 100\r\n" + b"x" * 100)
+    client.send(ending)
+    assert client.session.held == 0
+    assert not client.session.filling
+
+
+ABANDONED = [
+    (b"DATA\r\n", b"a\r\nb", b"c\r\n", b".\r\n"),
+    (b"DATA\r\n", b"", b".\r\n"),
+    (b"BDAT 3\r\n", b"a", b"b", b"c"),
+    (b"BDAT 2\r\nab", b"", b"BDAT 3 LAST\r\n", b"cde"),
+    (b"BDAT 2\r\nab", b"", b"BDAT 0 LAST\r\n"),
+]
+
+
+@pytest.mark.parametrize("parts", ABANDONED)
+def test_abandoned_content_is_thrown_away_and_refused_at_its_end(parts):
+    client = Client().hello()
+    client.send(ENVELOPE, *parts[:2])
+    client.session.abandon()
+    client.session.abandon()
+    assert client.session.held == 0
+    assert not client.session.filling
+    assert client.send(*parts[2:-1]) == b""
+    assert client.send(parts[-1]) == replies.NO_MEMORY.wire
+    assert client.messages == []
+    assert codes(client.send(ENVELOPE, b"DATA\r\nx\r\n.\r\n"))[-1] == "250 2.0.0"
+    assert [content for _, _, content in client.messages] == [b"x\r\n"]
+
+
+@pytest.mark.parametrize("before", [b"", ENVELOPE])
+def test_where_no_content_comes_there_is_none_to_abandon(before):
+    client = Client().hello()
+    client.send(before)
+    client.session.abandon()
+    assert codes(client.send(b"RSET\r\n" + ENVELOPE + b"DATA\r\n.\r\n"))[-1] == "250 2.0.0"
+
+
 @pytest.mark.parametrize(
     "refusal", [replies.NOT_STORED, replies.UNROUTABLE, replies.NO_SPACE, replies.TOO_LARGE]
 )

@@ -58,18 +58,22 @@ class Connection(asyncio.Protocol):
         "_attempt",
         "_blocked",
         "_counted",
+        "_gate",
         "_half_closed",
         "_handshake",
         "_header",
         "_heard",
+        "_held",
         "_paused",
         "_reception",
         "_submitted",
         "_tls_first",
         "_transport",
+        "paused_for",
         "seen_progress",
         "session",
         "since",
+        "waits_for_memory",
     )
 
     def __init__(
@@ -79,6 +83,7 @@ class Connection(asyncio.Protocol):
         `header`, which a proxy has sent.
         """
         self._reception = reception
+        self._gate = reception.gate
         self._tls_first = tls_first
         self._header = header
         self._handshake: asyncio.Task[None] | None = None  # of TLS, while it goes on
@@ -89,10 +94,13 @@ class Connection(asyncio.Protocol):
         self._blocked = False  # writing is: the client does not read
         self._half_closed = False  # the client will send no more
         self._heard = False  # the client has sent something
+        self._held = 0  # octets that the session keeps, as the gate knows
+        self.waits_for_memory = False  # content is not read: the gate says so
         self._counted = ""  # the address that has a place
         self.since = 0.0
         self.session: Session
         self.seen_progress = -1  # owned by deadlines, as is `since`
+        self.paused_for = 0.0  # seconds that it has waited for memory; counted by deadlines
 
     # What asyncio calls
 
@@ -125,6 +133,8 @@ class Connection(asyncio.Protocol):
         """What is with the sink goes on; its reply has nowhere to go."""
         reception = self._reception
         self._leave()
+        self._gate.leave(self)
+        self._hold(0)
         if self._attempt is not None:
             self._attempt.cancel()
         if self in reception.open:
@@ -168,6 +178,16 @@ class Connection(asyncio.Protocol):
                 "a connection could not be closed in order", extra={"peer": self.session.peer}
             )
             self.abort()
+
+    def regulate(self) -> None:
+        """See `gate.Arriving`."""
+        self._share_memory()
+        self._regulate()
+
+    def abandon(self) -> None:
+        """Memory was short for too long: its content is thrown away as it comes."""
+        self.session.abandon()
+        self.regulate()
 
     def abort(self) -> None:
         """End without waiting for the client to read."""
@@ -242,6 +262,7 @@ class Connection(asyncio.Protocol):
         """Take no more in plain text, and shake hands."""
         if self._transport.is_closing():
             return
+        self._share_memory()
         certificates = self._reception.certificates
         assert certificates is not None  # or there is no TLS port, and the session says 454
         handshake = shake_hands(self._transport, self, certificates.context)
@@ -290,7 +311,8 @@ class Connection(asyncio.Protocol):
         session = self.session
         while session.waiting and not self._submitted:
             self._submitted = True
-            reply = self._reception.intake.accept(session, self._answer)
+            held, self._held = self._held, 0
+            reply = self._reception.intake.accept(session, self._answer, held)
             if reply is None:
                 break
             self._submitted = False
@@ -348,15 +370,44 @@ class Connection(asyncio.Protocol):
         self.close(replies.INTERNAL)
 
     def _regulate(self) -> None:
-        """Read while the client reads and the backlog is small, or to throw it away at the end."""
-        pause = (self._blocked or self.session.backlog > BACKLOG) and not self.session.closing
+        """Read while the client reads, the backlog is small and memory is not full.
+
+        At the end everything is read, to throw it away.
+        """
+        session = self.session
+        held = session.held
+        if not (held or self._held or self._blocked or self._paused or self._gate.is_full):
+            return
+        if held != self._held or self._gate.is_full:
+            self._share_memory()
+        pause = self._blocked or self.waits_for_memory or session.backlog > BACKLOG
+        pause = pause and not session.closing
         if pause == self._paused or self._transport.is_closing():
             return
         self._paused = pause
+        self.paused_for = 0.0
         if pause:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
+
+    def _share_memory(self) -> None:
+        """Tell the gate what is held; stand in line while content comes, and while it is ours
+        to go on until the message is answered: the next one would be too much.
+        """
+        session = self.session
+        gate = self._gate
+        if session.filling and (session.held or gate.is_full):
+            gate.enter(self)
+        elif not (session.waiting and gate.goes_on(self)):
+            gate.leave(self)
+        self._hold(session.held)
+        self.waits_for_memory = gate.must_wait(self)
+
+    def _hold(self, octets: int) -> None:
+        more, self._held = octets - self._held, octets
+        if more:
+            self._gate.hold(more)
 
 
 def _peer(transport: asyncio.Transport) -> Peer | None:

@@ -2,7 +2,8 @@
 
 A client has `smtp-timeout` from the end of one command to the beginning of the next, and as much
 again to its end; content may take that and its octets at `smtp-minrate`. While a message is with
-the sink, or credentials with the authenticator, the clock stands still.
+the sink, or credentials with the authenticator, the clock begins anew; while memory is short and
+content is not read, it stands still.
 """
 
 import asyncio
@@ -13,6 +14,9 @@ from fastsmtp.net.connection import Connection
 
 REFUSED = 30.0
 """Seconds that a client has whose address is refused, whatever it says."""
+
+PATIENCE = 60.0
+"""Seconds that content waits for memory; then what came is thrown away, and what comes, too."""
 
 LINGER = 5.0
 """Seconds that a client has to read the last reply and close."""
@@ -28,10 +32,12 @@ class Deadlines:
         self._minrate = minrate
         self._interval = min(1.0, timeout / 4)
         self._timer: asyncio.TimerHandle | None = None
+        self._swept = 0.0  # the loop's time
 
     def start(self) -> None:
         """Sweep from now on, on the running loop."""
         loop = asyncio.get_running_loop()
+        self._swept = loop.time()
         self._timer = loop.call_later(self._interval, self._sweep, loop)
 
     def stop(self) -> None:
@@ -42,13 +48,19 @@ class Deadlines:
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(self._interval, self._sweep, loop)
         now = loop.time()
+        elapsed, self._swept = now - self._swept, now
         for connection in list(self._connections):
-            self._check(connection, now)
+            self._check(connection, now, elapsed)
 
-    def _check(self, connection: Connection, now: float) -> None:
+    def _check(self, connection: Connection, now: float, elapsed: float) -> None:
         session = connection.session
         if session.waiting or session.credentials is not None:
             connection.since = now
+        elif connection.waits_for_memory:
+            connection.since += elapsed
+            connection.paused_for += elapsed
+            if connection.paused_for > PATIENCE:
+                connection.abandon()
         elif session.progress != connection.seen_progress and not (
             session.refused and connection.since
         ):

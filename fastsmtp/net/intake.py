@@ -12,6 +12,7 @@ from fastsmtp import replies
 from fastsmtp._durations import now
 from fastsmtp._session import Session
 from fastsmtp.envelope import Envelope
+from fastsmtp.gate import Gate
 from fastsmtp.headers import RefusedError
 from fastsmtp.metrics import Metrics
 from fastsmtp.net.received_log import ReceivedLog
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 LARGE = 256 * 1024
 """Octets of content from which on a message is composed by a task."""
 
+RECIPIENT = 512
+"""Octets that a recipient takes, about, besides what all of a message share."""
+
 Answer = Callable[[Envelope, Reply], None]
 """Told the reply to the message that has this envelope."""
 
@@ -31,16 +35,22 @@ Answer = Callable[[Envelope, Reply], None]
 class Arrival:
     """One finished message, until its reply is known."""
 
-    __slots__ = ("_begun", "_intake", "answer", "envelope", "outgoing", "peer", "size")
+    __slots__ = ("_begun", "_held", "_intake", "answer", "envelope", "outgoing", "peer", "size")
 
-    def __init__(self, intake: "Intake", session: Session, answer: Answer) -> None:
+    def __init__(self, intake: "Intake", session: Session, answer: Answer, held: int) -> None:
         self._intake = intake
         self._begun = now()
+        self._held = held  # octets, as the gate knows
         self.answer = answer
         self.peer = session.peer
         self.envelope = session.envelope
         self.size = session.size  # octets, before newlines were repaired
         self.outgoing: list[Outgoing] = []  # in the order of the envelope's recipients
+
+    def hold(self, octets: int) -> None:
+        """So much of it is held now."""
+        self._intake.gate.hold(octets - self._held)
+        self._held = octets
 
     def done(self, refusal: Reply | None) -> None:
         """The sink knows what became of it."""
@@ -72,6 +82,7 @@ class Arrival:
     def _ended(self, reply: Reply, ids: list[str]) -> Reply:
         intake = self._intake
         intake.metrics.in_flight -= 1
+        intake.gate.hold(-self._held)
         intake.metrics.reply_seconds.since(self._begun)
         if intake.received_log is not None:
             intake.received_log.add(ids, self.envelope, self.size, self.peer, reply)
@@ -85,11 +96,13 @@ class Intake:
 
     def __init__(
         self,
+        gate: Gate,
         composer: Composer,
         sink: Sink,
         metrics: Metrics,
         received_log: ReceivedLog | None = None,
     ) -> None:
+        self.gate = gate
         self.metrics = metrics
         self.received_log = received_log
         self.tells = log.isEnabledFor(logging.DEBUG)
@@ -98,17 +111,18 @@ class Intake:
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()  # of a large message: one at a time is composed
 
-    def accept(self, session: Session, answer: Answer) -> Reply | None:
-        """Take the finished message of a waiting session.
+    def accept(self, session: Session, answer: Answer, held: int) -> Reply | None:
+        """Take the finished message of a waiting session; the gate knows of `held` octets of it.
 
         Gives the reply where it is known at once; else `answer` is called with it, once, later.
         """
         self.metrics.in_flight += 1
-        arrival = Arrival(self, session, answer)
+        arrival = Arrival(self, session, answer, held)
         if session.refusal is not None:
             return arrival.rejected(session.refusal)
         steps = self._composer.compose(arrival.envelope, arrival.peer, session.pieces)
         if arrival.size > LARGE:
+            arrival.hold(arrival.size)
             task = asyncio.get_running_loop().create_task(self._compose_large(steps, arrival))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -123,6 +137,7 @@ class Intake:
 
     async def _compose_large(self, steps: Steps, arrival: Arrival) -> None:
         async with self._turn:
+            arrival.hold(2 * arrival.size)  # content and JSON
             try:
                 while True:
                     next(steps)
@@ -136,6 +151,7 @@ class Intake:
 
     def _put(self, outgoing: list[Outgoing], arrival: Arrival) -> Reply | None:
         arrival.outgoing = outgoing
+        arrival.hold(len(outgoing[0].tail) + RECIPIENT * len(outgoing))
         try:
             self._sink.put(outgoing, arrival.done)
         except Exception as error:

@@ -77,6 +77,14 @@ EXPOSED = {
     "in_flight": Exposed(
         "gauge", "fastsmtp_messages_in_flight", "Messages whose client waits for the reply"
     ),
+    "memory_granted": Exposed(
+        "gauge", "fastsmtp_mail_bytes", "Mail that is held in memory, in every form, in bytes"
+    ),
+    "memory_limit": Exposed(
+        "gauge",
+        "fastsmtp_mail_limit_bytes",
+        "What may be held: smtp-maxmemory, times workers. Over it mail is told 452",
+    ),
     "reply_seconds": Exposed(
         "histogram", "fastsmtp_reply_seconds", "From the end of a message to the reply"
     ),

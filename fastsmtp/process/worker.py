@@ -127,11 +127,11 @@ class Worker:
         """Raises OSError or ValueError where the settings can never work."""
         self._metrics = Metrics()
         self._settings = settings
-        self._gate = gate = Gate(settings.smtp_maxsize)
+        self._gate = gate = Gate(settings.smtp_maxsize, settings.smtp_maxmemory)
         self.sink = make_sink(settings, gate, self._metrics)
         composer = Composer(settings, gate, self._metrics)
         self._received_log = ReceivedLog(settings.received_log) if settings.received_log else None
-        intake = Intake(composer, self.sink, self._metrics, self._received_log)
+        intake = Intake(gate, composer, self.sink, self._metrics, self._received_log)
         asked = Authenticator(authenticator.backends(settings), failures, self._metrics)
         self._listener = Listener(settings, gate, self._metrics, intake, places, asked)
         self._told = asyncio.Event()  # to accept, or to end

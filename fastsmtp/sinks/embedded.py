@@ -108,6 +108,7 @@ class Embedded:
             batch, more = self._next_batch()
             if batch:
                 self._loop.call_soon_threadsafe(self._answer, self._commit(batch))
+                batch.clear()  # or it stayed in memory while the next one is waited for
             if self._full and monotonic() >= self._next_look:
                 self._look_for_room()
         if self._store:

@@ -8,7 +8,7 @@ from bench.ground import Ground
 from bench.idle import CONNECTIONS, SPARE, Idle, possible
 from bench.large import AmidTraffic
 from bench.load import Load
-from bench.peers import Go, Peer
+from bench.peers import Go, Node, Peer
 from bench.pinned import PinnedBrokerAlone, PinnedSmtp
 from bench.servers import Aiosmtpd, Discarding, Embedded, Fastsmtp, Server, SmtpSink
 from bench.verdicts import Expectation
@@ -25,9 +25,9 @@ ONE = Load(sessions=1)
 WINDOW = 128
 """Publishes in flight at the ceiling."""
 CEILING = BrokerAlone.title(WINDOW)
-ALL = [Go, Aiosmtpd]
-BOTH = [Go]
-GO, NODE, AIOSMTPD, HARAKA = Go.name, "node", Aiosmtpd.name, "haraka"
+ALL = [Go, Node, Aiosmtpd]
+BOTH = [Go, Node]
+GO, NODE, AIOSMTPD, HARAKA = Go.name, Node.name, Aiosmtpd.name, "haraka"
 NOT_PIPELINED = "fastsmtp, not pipelined: (a)"
 CONFIRM = BrokerAlone.title(1)
 
@@ -270,6 +270,7 @@ WORKLOADS = [
                 *("rate", f"{Fastsmtp.name}, quorum", 0.6, (f"{CEILING}, quorum",)), at_least=True
             ),
         ],
+        quick=False,
     ),
     Workload("m", "embedded", f"On the disk: {KEPT_ALIVE}", embedded, []),
 ]

@@ -7,6 +7,9 @@ in `bench/peers/`. `discard` is a peer without a broker: it reads the content an
 import json
 import os
 import subprocess
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.servers import Queue, wait_for_port
@@ -108,7 +111,29 @@ class Node(Peer):
     folder = INSTALLED / "node"
 
     def command(self) -> list[str | Path]:
-        return ["node", PROGRAMS / "node" / "server.js", *self.options()]
+        # Room for what does not live long: it is collected less often.
+        return [
+            "node",
+            "--max-semi-space-size=64",
+            PROGRAMS / "node" / "server.js",
+            *self.options(),
+        ]
 
     def environment(self) -> dict[str, str]:
         return {"NODE_PATH": str(self.folder / "node_modules")}
+
+
+class Aiosmtpd(Peer):
+    """aiosmtpd and aio-pika on uvloop: peers/aiosmtpd_peer.py."""
+
+    name = "aiosmtpd + aio-pika, uvloop"
+
+    def missing(self) -> str:
+        found = find_spec("aiosmtpd")
+        return "" if found else "needs aiosmtpd (dependency group bench of pyproject.toml)"
+
+    def versions(self) -> dict[str, str]:
+        return {"aiosmtpd": version("aiosmtpd")}
+
+    def command(self) -> list[str | Path]:
+        return [sys.executable, PROGRAMS / "aiosmtpd_peer.py", *self.options()]

@@ -112,10 +112,22 @@ function must(next) {
   };
 }
 
+// amqplib writes a publish in pieces, one system call each: what is there leaves together.
+function gather({ muxer, stream }) {
+  const readIncoming = muxer._readIncoming;
+  muxer._readIncoming = function () {
+    stream.cork();
+    readIncoming.call(this);
+    stream.uncork();
+  };
+}
+
 if (options.discard) {
   serve(discard);
 } else {
-  amqp.connect(options.url, { noDelay: true }, must((connection) => {
+  const socket = { noDelay: true, writableHighWaterMark: 1 << 20 };
+  amqp.connect(options.url, socket, must((connection) => {
+    gather(connection.connection);
     connection.createConfirmChannel(must((channel) => {
       channel.on('return', (message) => {
         throw new Error(`unroutable: ${message.properties.messageId}`);

@@ -24,6 +24,9 @@ class Session:
     def peer(self) -> Peer:
         """The connection's facts; `helo` is kept up to date."""
     @property
+    def flowing(self) -> bool:
+        """Commands are taken, nothing is kept: the caller has replies to write and no more."""
+    @property
     def waiting(self) -> bool:
         """A message is finished: take `envelope` and `pieces`, then call `resolve`."""
     @property

@@ -163,6 +163,10 @@ cdef class Session:
         return self.phase == WAITING
 
     @property
+    def flowing(self):
+        return self.phase < WAITING and self.content is None
+
+    @property
     def starting_tls(self):
         return self.phase == HANDSHAKE
 

@@ -92,6 +92,7 @@ class Composer:
         self._lifted = lifted
         self._ids = Ids()
         self._extract = settings.smtp_extract
+        self._hostname = orjson.dumps(settings.smtp_hostname)
 
     def compose(self, envelope: Envelope, peer: Peer, pieces: list[bytes]) -> Steps:
         """Make one `Outgoing` for each recipient of `envelope`, in its order.
@@ -99,7 +100,11 @@ class Composer:
         `pieces` is the content; the list is used up. Raises headers.RefusedError.
         """
         now = int(time.time())
-        content = yield from _with_whole_header(pieces)
+        content: bytes | bytearray
+        if len(pieces) == 1:
+            content = pieces.pop()
+        else:
+            content = yield from _with_whole_header(pieces)
         lifted = self._lifted(content, self._metrics, peer)
         scan = HeaderScan(content, lifted.lift if self._may_lift(peer) else None)
         while not scan.run(SLICE):
@@ -128,7 +133,7 @@ class Composer:
         return self._extract == "true"
 
     def _outgoing(
-        self, envelope: Envelope, lifted: Lifted, encoding: str, tail: bytearray
+        self, envelope: Envelope, lifted: Lifted, encoding: str, tail: bytes | bytearray
     ) -> list["Outgoing"]:
         priority = lifted.properties.get("priority")
         if not isinstance(priority, int) or not 0 <= priority <= 255:
@@ -136,31 +141,43 @@ class Composer:
         outgoing = []
         for recipient in envelope.recipients:
             message_id = self._ids.fresh()
-            own: dict[str, Any] = {"message-id": message_id, "recipient": recipient.mailbox}
+            prefix = b'{"message-id":"%b","recipient":%b' % (
+                message_id.encode(),
+                orjson.dumps(recipient.mailbox),
+            )
             dsn = _dsn(envelope, recipient, lifted.dsn)
             if dsn:
-                own["dsn"] = dsn
-            outgoing.append(Outgoing(message_id, priority, encoding, orjson.dumps(own)[:-1], tail))
+                prefix += b',"dsn":' + orjson.dumps(dsn)
+            outgoing.append(Outgoing(message_id, priority, encoding, prefix, tail))
         return outgoing
 
     def _shared_properties(self, envelope: Envelope, peer: Peer, lifted: Lifted, now: int) -> bytes:
         """The JSON text of what all recipients have in common, but for `mime`."""
         sender = envelope.sender if lifted.envelope is None else lifted.envelope
-        shared: dict[str, Any] = {
-            "received": _timestamp(now),
-            "hostname": self._settings.smtp_hostname,
-            "envelope": sender,
-            "connection": _connection(peer),
-        }
+        connection, ips = self._connection(peer)
+        text = b',"received":"%b","hostname":%b,"envelope":%b%b' % (
+            _timestamp(now),
+            self._hostname,
+            orjson.dumps(sender),
+            connection,
+        )
         if envelope.smtputf8:
-            shared["smtputf8"] = True
+            text += b',"smtputf8":true'
         properties = lifted.properties
         if "ips" not in properties and "pool" not in properties:
+            text += ips
+        if properties:
+            text += b"," + orjson.dumps(properties)[1:-1]
+        return text
+
+    def _connection(self, peer: Peer) -> tuple[bytes, bytes]:
+        """The JSON text of the properties `connection` and `ips`; made anew when facts change."""
+        changing = (peer.helo, peer.user, peer.secure)
+        if peer.described is None or peer.described[0] != changing:
             ips = self._ips(peer)
-            if ips:
-                shared["ips"] = ips
-        shared.update(properties)
-        return orjson.dumps(shared)
+            text = b',"connection":' + orjson.dumps(_connection_facts(peer))
+            peer.described = (changing, text, b',"ips":' + orjson.dumps(ips) if ips else b"")
+        return peer.described[1:]
 
     def _ips(self, peer: Peer) -> Sequence[str]:
         """Where mail goes out from, by the address that the client connected to."""
@@ -186,34 +203,37 @@ class Composer:
             f"\t{format_datetime(datetime.fromtimestamp(now, UTC))}\r\n"
         ).encode()
 
-    def _tail(self, head: bytes, mime: list[Piece]) -> Generator[None, None, bytearray]:
+    def _tail(self, head: bytes, mime: list[Piece]) -> Generator[None, None, "bytes | bytearray"]:
         """The shared JSON text with `mime` as text.
 
         Raises UnicodeDecodeError where the content is not UTF-8, _TooLongError where its escaped
         text would not fit the sink.
         """
-        tail = bytearray(b",")
-        tail += memoryview(head)[1:-1]
+        limit = self._gate.body_limit - PREFIX_ROOM
+        if sum(map(len, mime)) <= SLICE:
+            text = orjson.dumps(b"".join(mime).decode())
+            if len(head) + len(text) > limit:
+                raise _TooLongError
+            return b'%b,"mime":%b}' % (head, text)
+        tail = bytearray(head)
         tail += b',"mime":"'
         carried = b""  # the beginning of a character
         for piece in mime:
             for start in range(0, len(piece), SLICE):
                 octets = carried + piece[start : start + SLICE]
-                text, used = utf_8_decode(octets, "strict", False)
+                characters, used = utf_8_decode(octets, "strict", False)
                 carried = octets[used:]
-                tail += memoryview(orjson.dumps(text))[1:-1]
-                if len(tail) > self._gate.body_limit - PREFIX_ROOM:
+                tail += memoryview(orjson.dumps(characters))[1:-1]
+                if len(tail) > limit:
                     raise _TooLongError
-                if len(tail) > SLICE:
-                    yield
+                yield
         utf_8_decode(carried, "strict", True)
         tail += b'"}'
         return tail
 
 
 def _base64_tail(head: bytes, mime: list[Piece]) -> Generator[None, None, bytearray]:
-    tail = bytearray(b",")
-    tail += memoryview(head)[1:-1]
+    tail = bytearray(head)
     tail += b',"mime-encoding":"base64","mime":"'
     carried = b""
     for piece in mime:
@@ -281,15 +301,6 @@ def _dsn(envelope: Envelope, recipient: Recipient, lifted: dict[str, Any]) -> di
     return dsn
 
 
-def _connection(peer: Peer) -> orjson.Fragment:
-    """The connection's JSON text, made again when what may change of it has."""
-    changing = (peer.helo, peer.user, peer.secure)
-    if peer.described is None or peer.described[0] != changing:
-        peer.described = (changing, orjson.Fragment(orjson.dumps(_connection_facts(peer))))
-    fragment: orjson.Fragment = peer.described[1]
-    return fragment
-
-
 def _connection_facts(peer: Peer) -> dict[str, Any]:
     connection: dict[str, Any] = {
         "local-ip": peer.local_ip,
@@ -325,8 +336,8 @@ def _proxy(proxy: Proxy) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4)
-def _timestamp(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S")
+def _timestamp(second: int) -> bytes:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S").encode()
 
 
 @lru_cache(maxsize=1024)

@@ -1,7 +1,6 @@
 """Facts about one connection: who is at its ends and what protects it."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
 
 
 def plain_address(text: str) -> str:
@@ -75,7 +74,8 @@ class Peer:
         self.cipher = ""
         self.helo = ""  # the argument of HELO or EHLO; owned by the session
         self.user = ""  # after AUTH; owned by the session
-        self.described: tuple[object, Any] | None = None  # its JSON text; owned by payload
+        # Its JSON text, and what may change of it; owned by payload
+        self.described: tuple[object, bytes, bytes] | None = None
 
     @property
     def is_hidden(self) -> bool:

@@ -20,6 +20,12 @@ QUEUED = "250 2.0.0 queued"
 LINE_OVERHEAD = len("250-2.0.0 \r\n")
 """Octets of a line besides its text."""
 
+QUEUED_LINE = "Ok, your message has been queued using the following identifiers:"
+QUEUED_ROOM = (
+    MAX_QUEUED - LINE_OVERHEAD - len(QUEUED_LINE) - LINE_OVERHEAD - len("and 1000000 more")
+)
+"""Octets that are left for lines with identifiers."""
+
 
 class Reply:
     """One reply: a code, an enhanced status code (or "") and lines of text; never changes."""
@@ -33,9 +39,12 @@ class Reply:
         self.enhanced = enhanced
         self.lines = lines
         status = f"{enhanced} " if enhanced else ""
-        encoded = [_cut(f"{code}-{status}{line}") for line in lines[:-1]]
-        encoded.append(_cut(f"{code} {status}{lines[-1]}"))
-        self.wire = b"\r\n".join(encoded) + b"\r\n"
+        more = f"{code}-{status}"
+        last = f"{code} {status}{lines[-1]}\r\n"
+        text = "".join([f"{more}{line}\r\n" for line in lines[:-1]]) + last
+        self.wire = text.encode()
+        if len(self.wire) > MAX_LINE:
+            self.wire = b"".join(map(_cut, text.split("\r\n")[:-1]))
 
     def __repr__(self) -> str:
         return f"<Reply {self.code} {self.enhanced} {self.lines[0]}>"
@@ -43,9 +52,9 @@ class Reply:
 
 def _cut(line: str) -> bytes:
     encoded = line.encode()
-    if len(encoded) <= MAX_LINE - 2:
-        return encoded
-    return encoded[: MAX_LINE - 2].decode(errors="ignore").encode()
+    if len(encoded) > MAX_LINE - 2:
+        encoded = encoded[: MAX_LINE - 2].decode(errors="ignore").encode()
+    return encoded + b"\r\n"
 
 
 def queued(stored: Sequence[tuple[str, str]]) -> Reply:
@@ -54,13 +63,13 @@ def queued(stored: Sequence[tuple[str, str]]) -> Reply:
     `stored` holds (message-id, recipient mailbox). Lines are added while the whole reply stays
     under `MAX_QUEUED` octets; then one line counts the rest.
     """
-    lines = ["Ok, your message has been queued using the following identifiers:"]
-    room = MAX_QUEUED - LINE_OVERHEAD - len(lines[0]) - LINE_OVERHEAD - len("and 1000000 more")
-    for position, (message_id, mailbox) in enumerate(stored):
+    lines = [QUEUED_LINE]
+    room = QUEUED_ROOM
+    for message_id, mailbox in stored:
         line = f"{message_id} for {printable(mailbox)}"
-        room -= LINE_OVERHEAD + len(line.encode())
+        room -= LINE_OVERHEAD + len(line if line.isascii() else line.encode())
         if room < 0:
-            lines.append(f"and {len(stored) - position} more")
+            lines.append(f"and {len(stored) - len(lines) + 1} more")
             break
         lines.append(line)
     return Reply(250, "2.0.0", *lines, kind=QUEUED)

@@ -120,7 +120,12 @@ class Connection(asyncio.Protocol):
             if data.startswith(STARTS):
                 self._reception.complaints.unexpected(self.session.peer)
         try:
-            self._advance(self.session.feed(data))
+            session = self.session
+            out = session.feed(data)
+            if self._held or not session.flowing:
+                self._advance(out)
+            elif out:
+                self._transport.write(out)
         except Exception:
             self._fail()
 

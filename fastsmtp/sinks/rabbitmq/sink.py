@@ -112,7 +112,9 @@ class RabbitMQ:
 
     def _publish(self, message: Sequence[Outgoing], delivery: Delivery) -> None:
         """Give it to a connection, or refuse it when the loop comes round."""
-        largest = max([outgoing.size for outgoing in message])
+        largest = message[0].size
+        if len(message) > 1:
+            largest = max([outgoing.size for outgoing in message])
         failure = None
         if largest > self._limit.maximum:
             failure = replies.TOO_LARGE

@@ -122,7 +122,6 @@ class Intake:
             return arrival.rejected(session.refusal)
         steps = self._composer.compose(arrival.envelope, arrival.peer, session.pieces)
         if arrival.size > LARGE:
-            arrival.hold(arrival.size)
             task = asyncio.get_running_loop().create_task(self._compose_large(steps, arrival))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -6,8 +6,10 @@ in `bench/peers/`. `discard` is a peer without a broker: it reads the content an
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +20,8 @@ from tests.support.rabbitmq import Broker, free_ports
 
 PROGRAMS = ROOT / "bench" / "peers"
 INSTALLED = ROOT / ".tools" / "peers"
+SEMI_SPACE = "--max-semi-space-size=64"
+"""Of Node.js, in MiB: what does not live long is collected less often."""
 
 
 class Peer:
@@ -79,6 +83,7 @@ class Peer:
         self.process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *self.command()],
             env=os.environ | self.environment(),
+            stdout=subprocess.DEVNULL,
         )
         self.pid = self.process.pid
         wait_for_port(self.port)
@@ -121,6 +126,37 @@ class Node(Peer):
 
     def environment(self) -> dict[str, str]:
         return {"NODE_PATH": str(self.folder / "node_modules")}
+
+
+class Haraka(Peer):
+    """Haraka with a queue plugin that waits for the confirm: peers/haraka/."""
+
+    name = "Haraka + amqplib"
+    folder = INSTALLED / "haraka"
+
+    def start(self) -> None:
+        self.home = tempfile.TemporaryDirectory(prefix="fastsmtp-haraka-")
+        shutil.copytree(PROGRAMS / "haraka", self.home.name, dirs_exist_ok=True)
+        super().start()
+
+    def command(self) -> list[str | Path]:
+        home = Path(self.home.name)
+        # It takes its port from a file only. No nodes: one process, no cluster.
+        (home / "config" / "smtp.ini").write_text(f"listen=127.0.0.1:{self.port}\nnodes=0\n")
+        haraka = self.folder / "node_modules" / "Haraka" / "bin" / "haraka"
+        return ["node", SEMI_SPACE, haraka, "-c", home]
+
+    def environment(self) -> dict[str, str]:
+        modules = str(self.folder / "node_modules")
+        return {
+            "NODE_PATH": modules,
+            "PEER_URL": self.queue.url,
+            "PEER_QUEUE": self.queue.queue,
+        }
+
+    def stop(self) -> None:
+        super().stop()
+        self.home.cleanup()
 
 
 class Aiosmtpd(Peer):

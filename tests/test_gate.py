@@ -375,6 +375,20 @@ def test_content_that_begins_when_memory_is_full_already_is_not_read(server):
         client.close()
 
 
+def test_the_next_one_goes_on_when_the_oldest_takes_an_empty_chunk_back(server):
+    oldest, late = begun(server, "BDAT"), begun(server, "BDAT")
+    others_hold(server, 4 * MB + 1)
+    assert oldest.command("BDAT 0").code == 250
+    assert late.command("DATA").code == 354
+    late.send(PART + b".\r\n")
+    silent(late)
+    assert oldest.command("RSET").code == 250
+    assert late.reply().code == 250
+    others_hold(server, -4 * MB - 1)
+    for client in (oldest, late):
+        client.close()
+
+
 def test_a_pause_of_ours_stops_the_clock():
     timeout = 0.8
     with Inside(smtp_timeout=timeout, smtp_minrate=100 * KB, **SMALL) as server:

@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
         try:
             session = self.session
             out = session.feed(data)
-            if self._held or not session.flowing:
+            if self._held or self._gate.is_full or not session.flowing:
                 self._advance(out)
             elif out:
                 self._transport.write(out)

@@ -57,6 +57,7 @@ exports.hook_connect = (next, connection) => {
 
 exports.hook_queue = (next, connection) => {
   const { transaction } = connection;
+  transaction.message_stream.destroy = () => {}; // no file to remove: connection.ini spools nothing
   transaction.message_stream.get_data((content) => publish(connection, transaction, content, next));
 };
 

@@ -2,12 +2,23 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from fastsmtp import replies
+from fastsmtp.gate import Gate
+from fastsmtp.metrics import Metrics
+from fastsmtp.payload import Outgoing
+from fastsmtp.replies import Reply
+from fastsmtp.settings import Settings
 from fastsmtp.sinks.rabbitmq import presence
+from fastsmtp.sinks.rabbitmq.cluster import Cluster
+from fastsmtp.sinks.rabbitmq.delivery import Delivery
+from fastsmtp.sinks.rabbitmq.limit import BodyLimit
+from fastsmtp.sinks.rabbitmq.publisher import Publisher
+from tests.support.between import Between
 from tests.support.rabbitmq import Broker, drain, free_ports
 from tests.support.sink import Opened, eventually, on_uvloop, opened
 
@@ -228,3 +239,71 @@ async def test_kill_9_under_load_loses_nothing(own_broker: Broker, queue: str) -
     found = {message.body.strip() for message in await drain(own_broker.url, queue)}
     assert load.acknowledged - found == set()
     assert load.refused > 0
+
+
+ACK = re.compile(rb"(\x01..\0\0\0\x0d\0\x3c\0\x50.{9})\xce", re.DOTALL)
+
+
+def spoilt(octets: bytes) -> bytes:
+    """Acks have no end octet."""
+    return ACK.sub(rb"\1\0", octets)
+
+
+def strange(octets: bytes) -> bytes:
+    """What comes back has another message-id: it is not known whose ack must not count."""
+    return re.sub(rb"x(?=\d)", b"y", octets)
+
+
+@pytest.mark.parametrize(("change", "exists"), [(spoilt, True), (strange, False)])
+@on_uvloop
+async def test_a_broker_that_makes_no_sense_has_stored_nothing(
+    broker: Broker, queue: str, change: Callable[[bytes], bytes], exists: bool
+) -> None:
+    async with (
+        Between(broker) as between,
+        opened(between.url, queue, rabbitmq_declare=exists) as rabbit,
+    ):
+        between.change = change
+        answers = [rabbit.put(b"body") for _ in range(10)]
+        found = await asyncio.wait_for(asyncio.gather(*answers), 5)
+        assert set(found) == {replies.NOT_STORED}
+        between.change = bytes
+        await eventually(lambda: rabbit.gate.refusal is None, 5)
+        assert await rabbit.put(b"body") is (None if exists else replies.UNROUTABLE)
+
+
+@on_uvloop
+async def test_what_is_said_of_an_old_channel_confirms_nothing_on_the_new_one(
+    broker: Broker, queue: str
+) -> None:
+    """Both have a delivery tag 1."""
+    settings, gate, metrics = Settings(rabbitmq_inbox=queue), Gate(MIB), Metrics()
+    limit = BodyLimit(None, gate)
+    cluster = Cluster(settings, limit)
+    publisher = Publisher(10, limit, metrics, cluster.encoder, lambda: None)
+
+    def put() -> "asyncio.Future[Reply | None]":
+        answer: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+        outgoing = Outgoing("id", None, "", b"", b"body")
+        publisher.put((outgoing,), Delivery(1, answer.set_result, lambda: None))
+        return answer
+
+    async with Between(broker) as before, Between(broker) as after:
+        opened = [await cluster.open(between.url) for between in (before, after)]
+        before.keep()
+        after.keep()
+        publisher.attach(opened[0][1])
+        first = put()
+        await eventually(lambda: bool(ACK.search(before.kept)), 5)
+        publisher.detach(TimeoutError("from a test"))
+        assert await first is replies.NOT_STORED
+        publisher.attach(opened[1][1])
+        second = put()
+        await eventually(lambda: bool(ACK.search(after.kept)), 5)
+        before.release()
+        await asyncio.wait([second], timeout=0.3)
+        assert not second.done()
+        after.release()
+        assert await asyncio.wait_for(second, 5) is None
+        for connection, _ in opened:
+            await connection.hang_up()

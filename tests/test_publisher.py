@@ -96,6 +96,15 @@ async def test_unroutable_is_told_and_others_are_not_touched(broker: Broker, que
 
 
 @on_uvloop
+async def test_the_same_message_twice_is_unroutable_twice(broker: Broker, queue: str) -> None:
+    """As when a stored message is sent again while its first publish is unconfirmed."""
+    async with opened(broker.url, queue, rabbitmq_declare=False) as rabbit:
+        outgoing = rabbit.outgoing(b"x")
+        answers = await asyncio.gather(rabbit.send(outgoing), rabbit.send(outgoing))
+        assert answers == [replies.UNROUTABLE] * 2
+
+
+@on_uvloop
 async def test_a_queue_deleted_under_way_is_unroutable(broker: Broker, queue: str) -> None:
     async with opened(broker.url, queue) as rabbit:
         assert await rabbit.put(b"x") is None

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import aiormq
 import pytest
 import uvloop
 from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from fastsmtp.sinks.rabbitmq import underlay
 from fastsmtp.sinks.rabbitmq._amqp import Encoder
-from fastsmtp.sinks.rabbitmq.underlay import Confirmation, Connection, Underlay
+from fastsmtp.sinks.rabbitmq.underlay import Connection, Underlay
 from tests.support.rabbitmq import Broker, declare, drain
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -21,142 +22,149 @@ def run(request: pytest.FixtureRequest) -> Run:
     return request.param
 
 
-class Heard(Confirmation):
-    """Keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-        self.event = asyncio.Event()
-
-    def tell(self, what: str) -> None:
-        self.told.append(what)
-        self.event.set()
-
-    def confirmed(self) -> None:
-        self.tell("confirmed")
-
-    def returned(self) -> None:
-        self.tell("returned")
-
-    def refused(self) -> None:
-        self.tell("refused")
-
-
 class Channel:
-    """An open channel and an encoder for it."""
+    """An open channel, an encoder for it, and what is heard of what it sent."""
 
     def __init__(self, connection: Connection, channel: Underlay, queue: str) -> None:
         self.connection = connection
         self.underlay = channel
+        self.queue = queue
         self.encoder = Encoder(channel.number, "", queue, channel.frame_max, True, "")
         self.sent = 0
+        self.told: dict[int, list[str]] = {}  # by delivery tag
+        self.lost: list[str] = []  # message-ids that came back
+        self.error: Exception | None = None  # to raise at the next word
+        channel.listen(self)
 
-    def send(self, count: int, size: int = 100, drained: Any = None) -> list[Heard]:
-        """`count` publishes as one buffer."""
-        heard = [Heard() for _ in range(count)]
-        publishes = []
-        for each in heard:
-            self.sent += 1
-            self.encoder.publish(f"id{self.sent}", None, "", b"", bytes(size), 0)
-            publishes.append((f"id{self.sent}", each))
-        self.underlay.send(self.encoder.take(), publishes, drained)
-        return heard
+    def send(self, count: int, size: int = 100) -> list[int]:
+        """`count` publishes as one buffer: their tags; tag 7 has the message-id id7."""
+        tags = list(range(self.sent + 1, self.sent + count + 1))
+        for tag in tags:
+            self.encoder.publish(f"id{tag}", None, "", b"", bytes(size), 0)
+            self.told[tag] = []
+        self.sent += count
+        self.underlay.send(self.encoder.take())
+        return tags
+
+    def tell(self, word: str, tag: int, multiple: bool) -> None:
+        if self.error is not None:
+            raise self.error
+        for each in [each for each in self.told if multiple and each < tag] + [tag]:
+            if not multiple or each == tag or not self.told[each]:
+                self.told[each].append(word)
+
+    def acked(self, tag: int, multiple: bool) -> None:
+        self.tell("acked", tag, multiple)
+
+    def nacked(self, tag: int, multiple: bool) -> None:
+        self.tell("nacked", tag, multiple)
+
+    def returned(self, header: bytes) -> None:
+        self.lost.append(underlay.message_id(header))
+        assert self.told[int(self.lost[-1][2:])] == []  # the ack comes behind
+
+    async def heard(self, tags: list[int]) -> list[list[str]]:
+        """What was told of these, when something was told of all."""
+        async with asyncio.timeout(20):
+            while not all(self.told[tag] for tag in tags):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # for a second word that must not come
+        return [self.told[tag] for tag in tags]
 
 
-async def told(heard: list[Heard]) -> list[list[str]]:
-    async with asyncio.timeout(10):
-        for each in heard:
-            await each.event.wait()
-    await asyncio.sleep(0.1)  # for a second word that must not come
-    return [each.told for each in heard]
-
-
-async def over(broker: Broker, queue: str, test: Callable[[Channel], Any]) -> None:
+async def over(url: str, queue: str, test: Callable[[Channel], Any]) -> None:
     """Run `test` with an open channel."""
-    connection = await underlay.connect(broker.url, None)
+    connection = await underlay.connect(url, None)
     try:
         await test(Channel(connection, await Underlay.open(connection), queue))
     finally:
         await connection.hang_up()
 
 
-def test_batches_are_confirmed_one_by_one(broker: Broker, queue: str, run: Run) -> None:
+def test_batches_are_confirmed(broker: Broker, queue: str, run: Run) -> None:
     async def test(channel: Channel) -> None:
         await declare(broker.url, queue)
-        heard = []
+        tags = []
         for count in (1, 100, 1, 400):
-            assert channel.underlay.has_room
-            heard += channel.send(count)
+            assert channel.underlay.is_open
+            tags += channel.send(count)
             await asyncio.sleep(0)
-        assert await told(heard) == [["confirmed"]] * 502
+        assert await channel.heard(tags) == [["acked"]] * 502
+        assert channel.lost == []
         assert len(await drain(broker.url, queue)) == 502
 
-    run(over(broker, queue, test))
+    run(over(broker.url, queue, test))
 
 
-def test_returned_is_told_and_not_confirmed(broker: Broker, queue: str, run: Run) -> None:
+@pytest.mark.parametrize("size", [0, 100, 100_000])
+def test_returned_is_told_before_its_ack(broker: Broker, queue: str, run: Run, size: int) -> None:
     async def test(channel: Channel) -> None:
-        lost = channel.send(20)
-        assert await told(lost) == [["returned"]] * 20
+        tags = channel.send(20, size)
+        assert await channel.heard(tags) == [["acked"]] * 20
+        assert channel.lost == [f"id{tag}" for tag in tags]
         await declare(broker.url, queue)
-        assert await told(channel.send(20)) == [["confirmed"]] * 20
+        assert await channel.heard(channel.send(20, size)) == [["acked"]] * 20
+        assert len(channel.lost) == 20
 
-    run(over(broker, queue, test))
+    run(over(broker.url, queue, test))
 
 
 def test_a_nack_is_told(broker: Broker, queue: str, run: Run) -> None:
     async def test(channel: Channel) -> None:
         await declare(broker.url, queue, x_max_length=1, x_overflow="reject-publish")
-        assert await told(channel.send(1)) == [["confirmed"]]
+        assert await channel.heard(channel.send(1)) == [["acked"]]
         await asyncio.sleep(0.1)
-        assert await told(channel.send(1)) == [["refused"]]
+        assert await channel.heard(channel.send(1)) == [["nacked"]]
 
-    run(over(broker, queue, test))
-
-
-def test_drained_is_told_once_the_socket_has_it(broker: Broker, queue: str, run: Run) -> None:
-    async def test(channel: Channel) -> None:
-        drained = asyncio.get_running_loop().create_future()
-        channel.send(50, 100_000, drained)
-        await asyncio.wait_for(drained, 10)
-
-    run(over(broker, queue, test))
+    run(over(broker.url, queue, test))
 
 
-def test_no_room_while_nothing_is_drained(paused: Broker, queue: str) -> None:
+def test_drained_once_the_socket_has_room_and_not_before(
+    paused: Broker, queue: str, run: Run
+) -> None:
     async def test(channel: Channel) -> None:
         await declare(paused.url, queue)
+        await asyncio.wait_for(channel.underlay.drained(), 5)
         paused.pause()
-        drained = asyncio.get_running_loop().create_future()
-        heard = channel.send(200, 100_000, drained)
-        writes = 0
-        while channel.underlay.has_room:
-            heard += channel.send(1)
-            writes += 1
-            await asyncio.sleep(0.001)
-        assert 0 < writes < 100
+        tags = channel.send(200, 100_000)
+        drained = channel.underlay.drained()
+        await asyncio.wait([drained], timeout=0.5)
         assert not drained.done()
         paused.resume()
-        assert await told(heard) == [["confirmed"]] * len(heard)
-        assert drained.done()
+        await asyncio.wait_for(drained, 10)
+        assert await channel.heard(tags) == [["acked"]] * 200
 
-    uvloop.run(over(paused, queue, test))
+    run(over(paused.url, queue, test))
+
+
+def test_drained_does_not_outlive_the_connection(paused: Broker, queue: str, run: Run) -> None:
+    async def test(channel: Channel) -> None:
+        paused.pause()
+        channel.send(200, 100_000)
+        drained = channel.underlay.drained()
+        await asyncio.sleep(0.1)
+        channel.connection.abort()
+        assert not channel.underlay.is_open
+        await asyncio.wait([drained], timeout=5)
+        assert drained.done()
+        drained.exception()
+        assert not channel.underlay.is_open
+
+    run(over(paused.url, queue, test))
 
 
 def test_why_a_channel_ended_is_known(broker: Broker, queue: str, run: Run) -> None:
     async def test(channel: Channel) -> None:
-        underlays = channel.underlay
-        encoder = Encoder(underlays.number, "no-such-exchange", "", 4096, True, "")
-        heard = Heard()
-        encoder.publish("id", None, "", b"", b"x", 0)
-        underlays.send(encoder.take(), [("id", heard)], None)
-        await asyncio.wait([underlays.closing], timeout=10)
-        assert isinstance(underlays.reason, ChannelNotFoundEntity)
-        assert "no-such-exchange" in str(underlays.reason)
-        assert not underlays.has_room
-        assert heard.told == []
+        channels = channel.underlay
+        channel.encoder = Encoder(channels.number, "no-such-exchange", "", 4096, True, "")
+        (tag,) = channel.send(1)
+        await asyncio.wait([channels.closing], timeout=10)
+        assert isinstance(channels.reason, ChannelNotFoundEntity)
+        assert "no-such-exchange" in str(channels.reason)
+        assert not channels.is_open
+        assert channel.told[tag] == []
 
-    run(over(broker, queue, test))
+    run(over(broker.url, queue, test))
 
 
 def test_an_aborted_connection_ends_its_channel(broker: Broker, queue: str, run: Run) -> None:
@@ -166,7 +174,60 @@ def test_an_aborted_connection_ends_its_channel(broker: Broker, queue: str, run:
         assert channel.underlay.closing.done()
         assert not isinstance(channel.underlay.reason, ChannelPreconditionFailed)
 
-    run(over(broker, queue, test))
+    run(over(broker.url, queue, test))
+
+
+def test_an_error_of_the_listener_ends_the_connection(
+    broker: Broker, queue: str, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(channel: Channel) -> None:
+        await declare(broker.url, queue)
+        channel.error = ValueError("from a test")
+        channel.send(10)
+        await asyncio.wait([channel.underlay.closing], timeout=5)
+        assert channel.underlay.closing.done()
+        assert not channel.underlay.is_open
+        assert channel.told == {tag: [] for tag in range(1, 11)}
+
+    run(over(broker.url, queue, test))
+    assert "from a test" in caplog.text
+
+
+def test_who_listens_no_more_is_told_no_more(broker: Broker, queue: str, run: Run) -> None:
+    async def test(channel: Channel) -> None:
+        await declare(broker.url, queue)
+        channel.send(1)
+        channel.underlay.listen(None)
+        channel.send(10)
+        await asyncio.wait([channel.underlay.closing], timeout=0.5)
+        assert channel.told == {tag: [] for tag in range(1, 12)}
+        assert channel.underlay.is_open
+        assert len(await drain(broker.url, queue)) == 11
+
+    run(over(broker.url, queue, test))
+
+
+def test_acks_alone_keep_a_connection_and_silence_ends_it(
+    paused: Broker, queue: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that sends acks sends no heartbeat: aiormq sees nothing at all of it."""
+    # Two seconds of patience instead of six.
+    monkeypatch.setattr(aiormq.Connection, "HEARTBEAT_GRACE_MULTIPLIER", 1)
+
+    async def test(channel: Channel) -> None:
+        loop = asyncio.get_running_loop()
+        await declare(paused.url, queue)
+        end = loop.time() + 5
+        while loop.time() < end:
+            tags = channel.send(1)
+            await asyncio.sleep(0.05)
+            assert channel.underlay.is_open
+        assert await channel.heard(tags) == [["acked"]]
+        paused.pause()
+        await asyncio.wait([channel.underlay.closing], timeout=9)
+        assert channel.underlay.closing.done()
+
+    run(over(paused.url + "?heartbeat=1", queue, test))
 
 
 def test_the_broker_tells_its_version(broker: Broker, queue: str, run: Run) -> None:
@@ -174,7 +235,7 @@ def test_the_broker_tells_its_version(broker: Broker, queue: str, run: Run) -> N
         assert channel.connection.server_version.split(".")[0] in ("3", "4")
         assert not channel.connection.is_blocked
 
-    run(over(broker, queue, test))
+    run(over(broker.url, queue, test))
 
 
 def test_what_is_installed_works() -> None:

@@ -3,10 +3,30 @@
 import random
 from collections.abc import Iterator
 
+import pamqp.frame
+from pamqp import commands
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
+from pamqp.heartbeat import Heartbeat
+
 from tests.oracle import content, corpus, strategies
 
 NEWLINES = [b"\r\n", b"\r\n", b"\r", b"\n", b".", b"\r\n.\r\n", b"\0", b" ", b"\t", b":", b"x"]
 ENVELOPE = b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"
+FRAMES = [
+    pamqp.frame.marshal(value, channel)
+    for channel in (1, 1, 2)
+    for value in (
+        commands.Basic.Ack(3),
+        commands.Basic.Ack(7, multiple=True),
+        commands.Basic.Nack(2**40, requeue=True),
+        commands.Basic.Return(312, "NO_ROUTE", "", "queue"),
+        ContentHeader(body_size=3, properties=commands.Basic.Properties(message_id="id")),
+        ContentBody(b"abc"),
+        commands.Channel.Close(406, "PRECONDITION_FAILED", 60, 40),
+        Heartbeat(),
+    )
+]
 
 WORDS: dict[str, list[bytes]] = {
     "proxy": [
@@ -29,6 +49,11 @@ WORDS: dict[str, list[bytes]] = {
         b"STARTTLS\r\n", b"FOO\r\n", b"y" * 4097 + b"\r\n", b"z" * 2100, ENVELOPE, ENVELOPE,
         ENVELOPE + b"DATA\r\nSubject: x\r\n\r\nbody\r\n.\r\n", ENVELOPE + b"BDAT 1\r\n",
     ],
+    "confirms": [
+        *FRAMES, b"\x01\0\x01\0\0\0\x0d", b"\x01\0\x01\0\0\0\x0c", b"\x02\0\x01\0\0\0\x04",
+        b"\x03\0\x01\0\0\0\x02", b"\x03\0\x02\0\0\0\x02", b"\x02\0\x01\0\x01\0\x01",
+        b"\0\x3c\0\x50", b"\0\x3c\0\x78", b"\0\x3c\0\x32", b"\0\0\0\0\0\0\0\x09\0", b"\xce",
+    ],
 }  # fmt: skip
 
 
@@ -49,6 +74,9 @@ def seeds(target: str) -> Iterator[bytes]:
             yield from (b"<" + local + b"@" + domain + b">" for domain in strategies.DOMAINS)
         for word in strategies.MAIL_PARAMS + strategies.RCPT_PARAMS:
             yield b"<a@example.org> " + word
+    elif target == "confirms":
+        yield b"".join(FRAMES)
+        yield from FRAMES
     else:
         yield b"PROXY TCP4 1.2.3.4 5.6.7.8 25 65535\r\n\x16\x03"
         yield b"PROXY TCP6 ::1 ::ffff:1.2.3.4 1 2\r\n"

@@ -14,7 +14,9 @@ from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
 from fastsmtp.settings import Settings
+from fastsmtp.sinks.rabbitmq._confirms import Confirms
 from tests.oracle import commands, message
+from tests.oracle import confirms as confirms_oracle
 from tests.oracle import content as oracle
 
 MODES = {"normalize": _content.NORMALIZE, "reject": _content.REJECT, "keep": _content.KEEP}
@@ -139,4 +141,24 @@ def _talk(parts: Iterator[bytes] | list[bytes], mode: str) -> tuple[bytes, list]
     return out, messages
 
 
-TARGETS = {"proxy": proxy, "parser": parser, "content": content, "session": session}
+def confirms(data: bytes) -> None:
+    """A broker's octets in parts are heard, and passed on, as the oracle says."""
+    told, taking, others, broken = confirms_oracle.Told(), Confirms(), b"", False
+    taking.watch(1, told)
+    try:
+        for part in splits(data):
+            others += taking.take(part)
+    except ValueError:
+        broken = True
+    expected = confirms_oracle.read(1, data)
+    assert (told, broken) == (expected.told, expected.broken)
+    assert broken or others == expected.others
+
+
+TARGETS = {
+    "proxy": proxy,
+    "parser": parser,
+    "content": content,
+    "session": session,
+    "confirms": confirms,
+}

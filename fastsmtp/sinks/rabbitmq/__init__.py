@@ -3,5 +3,5 @@
 sink.py picks a connection · delivery.py one answer a message · link.py keeps a connection up ·
 presence.py is the broker there · cluster.py how it is reached · topology.py what is declared ·
 limit.py how large · publisher.py window, batches, confirms · compression.py gzip ·
-_amqp.pyx frames · underlay.py aiormq's insides.
+_amqp.pyx frames · _confirms.pyx what the broker says of them · underlay.py aiormq's insides.
 """

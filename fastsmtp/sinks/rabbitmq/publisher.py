@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 
 from fastsmtp import replies
 from fastsmtp._durations import now
@@ -20,7 +21,7 @@ from fastsmtp.sinks.rabbitmq import limit as limits
 from fastsmtp.sinks.rabbitmq._amqp import Encoder
 from fastsmtp.sinks.rabbitmq.delivery import Delivery
 from fastsmtp.sinks.rabbitmq.limit import BodyLimit
-from fastsmtp.sinks.rabbitmq.underlay import Confirmation, Underlay
+from fastsmtp.sinks.rabbitmq.underlay import Underlay, message_id
 
 log = logging.getLogger(__name__)
 
@@ -30,38 +31,21 @@ MAX_OCTETS = 64 * 1024 * 1024
 SLICE = 1024 * 1024
 """Octets of one write at most, about: encoding more would keep the event loop too long."""
 
-FULL_QUEUE_PAUSE = 0.01
-"""Seconds until the next look at a write queue that is full."""
-
 UNDRAINED = 256 * 1024
 """Octets written after which we wait until the socket has taken them."""
 
 
-class Publish(Confirmation):
+class Publish:
     """One recipient's publish, from `Publisher.put` to its end."""
 
-    __slots__ = ("begun", "delivery", "outgoing", "publisher", "size")
+    __slots__ = ("begun", "delivery", "failure", "outgoing", "size")
 
-    def __init__(self, outgoing: Outgoing, delivery: Delivery, publisher: "Publisher") -> None:
+    def __init__(self, outgoing: Outgoing, delivery: Delivery) -> None:
         self.outgoing = outgoing
         self.size = len(outgoing.prefix) + len(outgoing.tail)
         self.delivery: Delivery | None = delivery  # None once told
-        self.publisher = publisher
+        self.failure: Reply | None = None  # what an ack means, where the broker returned it
         self.begun = 0.0  # monotonic, when it was written
-
-    def confirmed(self) -> None:
-        """See `Confirmation`."""
-        self.publisher.settle(self, None)
-
-    def returned(self) -> None:
-        """See `Confirmation`."""
-        self.publisher.metrics.broker_returned += 1
-        self.publisher.settle(self, replies.UNROUTABLE)
-
-    def refused(self) -> None:
-        """See `Confirmation`."""
-        self.publisher.metrics.broker_nacked += 1
-        self.publisher.settle(self, replies.NOT_STORED)
 
     def tell(self, failure: Reply | None) -> None:
         """Once; what the broker says later is not told any more."""
@@ -97,7 +81,8 @@ class Publisher:
 
     def _reset(self) -> None:
         """Everything that lives as long as a channel."""
-        self._sent: set[Publish] = set()  # written, or being written; not confirmed
+        self._sent: dict[int, Publish] = {}  # by delivery tag: (being) written, not confirmed
+        self._tag = 0  # of the last one
         self._octets = 0  # of their bodies
         self._probe: Publish | None = None  # of them, one larger than the broker has proven
         self._slices: Iterator[bytearray] | None = None  # the rest of the last one's body
@@ -113,7 +98,7 @@ class Publisher:
     def put(self, message: Sequence[Outgoing], delivery: Delivery) -> None:
         """Take one message while `is_open`; it leaves when the loop comes round."""
         for outgoing in message:
-            self._waiting.append(Publish(outgoing, delivery, self))
+            self._waiting.append(Publish(outgoing, delivery))
         if not self._scheduled:
             self._schedule()
 
@@ -121,6 +106,7 @@ class Publisher:
         """Begin to publish over this new channel."""
         self._underlay = underlay
         self._encoder = self._make_encoder(underlay.number, underlay.frame_max)
+        underlay.listen(self)
         self.is_open = True
         if not self._scheduled:
             self._schedule()
@@ -133,20 +119,26 @@ class Publisher:
         """
         sent = self._sent
         refusal = limits.refusal(reason)
-        self._underlay = None
+        self._let_go()
         self._reset()
         self.is_open = refusal is not None
         if refusal is None:
             self.refuse_waiting(replies.NOT_STORED)
         else:
             self._limit.lower(refusal[1])
-        for publish in sent:
+        for publish in sent.values():
             if refusal is not None and publish.size > refusal[1]:
                 publish.tell(replies.TOO_LARGE)
             else:
                 self.metrics.broker_lost += publish.delivery is not None
                 publish.tell(replies.NOT_STORED)
         return refusal is not None
+
+    def _let_go(self) -> None:
+        """Write no more, and hear no more: the next channel's tags count from 1 again."""
+        underlay, self._underlay = self._underlay, None
+        if underlay is not None:
+            underlay.listen(None)
 
     def refuse_waiting(self, failure: Reply) -> None:
         """Answer what was not written yet; take no more unless a channel is attached."""
@@ -157,27 +149,49 @@ class Publisher:
 
     def refuse_sent(self, failure: Reply) -> None:
         """Answer what is unconfirmed; it keeps its place in the window until the broker speaks."""
-        for publish in list(self._sent):
+        for publish in list(self._sent.values()):
             publish.tell(failure)
 
-    def settle(self, publish: Publish, failure: Reply | None) -> None:
-        """The broker's word on one publish of this, or an earlier, channel."""
-        if publish not in self._sent:
-            return
-        self._sent.remove(publish)
-        self._octets -= publish.size
-        self.progress += 1
-        if publish is self._probe:
-            self._probe = None
-            self._limit.proven = max(self._limit.proven, publish.size)
-        if self._underlay is not None:
-            self._underlay.forget(publish.outgoing.id)
-        if failure is None:
-            self.metrics.broker_confirmed += 1
-            self.metrics.confirm_seconds.since(publish.begun)
+    # What the broker says of publishes
+
+    def acked(self, tag: int, multiple: bool) -> None:
+        """See `Listener`."""
+        self._settle(tag, multiple, None)
+
+    def nacked(self, tag: int, multiple: bool) -> None:
+        """See `Listener`."""
+        self._settle(tag, multiple, replies.NOT_STORED)
+
+    def returned(self, header: bytes) -> None:
+        """See `Listener`; raises ValueError where it is not known whose ack must not count."""
+        lost = message_id(header)
+        found = [publish for publish in self._sent.values() if publish.outgoing.id == lost]
+        if not found:
+            raise ValueError("a message came back that was not sent")
+        for publish in found:
+            publish.failure = replies.UNROUTABLE
+            self.metrics.broker_returned += 1
+
+    def _settle(self, tag: int, multiple: bool, failure: Reply | None) -> None:
+        sent, metrics = self._sent, self.metrics
+        tags = list(takewhile(tag.__ge__, sent)) if multiple else [tag]
+        for each in tags:
+            publish = sent.pop(each, None)
+            if publish is None:
+                continue
+            self.progress += 1
+            self._octets -= publish.size
+            if publish is self._probe:
+                self._probe = None
+                self._limit.proven = max(self._limit.proven, publish.size)
+            if failure is not None:
+                metrics.broker_nacked += 1
+            elif publish.failure is None:
+                metrics.broker_confirmed += 1
+                metrics.confirm_seconds.since(publish.begun)
+            publish.tell(failure or publish.failure)
         if self._waiting and not self._scheduled:
             self._schedule()
-        publish.tell(failure)
 
     def _schedule(self) -> None:
         self._scheduled = True
@@ -188,38 +202,31 @@ class Publisher:
         self._scheduled = False
         try:
             while (underlay := self._underlay) is not None and self._drained is None:
-                if not underlay.has_room:
-                    # Others' frames (heartbeats, declarations) fill it for a moment only.
-                    self._scheduled = True
-                    self._loop.call_later(FULL_QUEUE_PAUSE, self._flush)
-                    return
-                if not self._write(underlay):
+                if not underlay.is_open or not self._write(underlay):
                     return
         except Exception:
             log.exception("error while publishing; the connection is given up")
-            self._underlay = None
+            self._let_go()
             self._broken()
 
     def _write(self, underlay: Underlay) -> bool:
         """One buffer; False where there was nothing to write."""
-        payload = next(self._slices, None) if self._slices is not None else None
-        publishes: list[tuple[str, Confirmation]] = []
-        if payload is None:
+        frames = next(self._slices, None) if self._slices is not None else None
+        if frames is None:
             self._slices = None
-            self._fill(publishes)
-            if not publishes:
+            self._fill()
+            if not self._encoder.size:
                 return False
-            payload = self._encoder.take()
-        drained = None
-        self._undrained += len(payload)
+            frames = self._encoder.take()
+        self._undrained += len(frames)
+        underlay.send(frames)
         if self._undrained >= UNDRAINED:
             self._undrained = 0
-            drained = self._drained = self._loop.create_future()
-            drained.add_done_callback(self._on_drained)
-        underlay.send(payload, publishes, drained)
+            self._drained = underlay.drained()
+            self._drained.add_done_callback(self._on_drained)
         return True
 
-    def _fill(self, publishes: list[tuple[str, Confirmation]]) -> None:
+    def _fill(self) -> None:
         """Encode what may leave now, up to a slice, or to the head of one that needs several."""
         encoder, waiting, sent = self._encoder, self._waiting, self._sent
         begun, timestamp = now(), int(time.time())
@@ -232,14 +239,14 @@ class Publisher:
             if sent and not self._fits(publish):
                 return
             waiting.popleft()
-            sent.add(publish)
+            self._tag += 1
+            sent[self._tag] = publish
             self._octets += publish.size
             if publish.size > self._limit.proven:
                 self._probe = publish
             publish.begun = begun
             self.metrics.broker_published += 1
             outgoing = publish.outgoing
-            publishes.append((outgoing.id, publish))
             if not encoder.publish(
                 outgoing.id,
                 outgoing.priority,
@@ -272,7 +279,8 @@ class Publisher:
             self._shared = None
 
     def _on_drained(self, drained: "asyncio.Future[None]") -> None:
-        if drained is self._drained:
+        failed = drained.cancelled() or drained.exception() is not None
+        if drained is self._drained and not failed:
             self._drained = None
             self.progress += 1
             self._flush()

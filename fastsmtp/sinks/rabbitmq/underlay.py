@@ -1,36 +1,36 @@
 """The only file that knows aiormq's insides, which are no promised interface.
 
-Takes frames that we encoded ourselves and puts them on aio-pika's own connection and channel, which
-stay in charge of authentication, TLS, heartbeats, topology and confirms. Never reads or writes the
-socket, never numbers a publish that did not leave.
+Writes frames that we encoded ourselves between those of aio-pika's own connection, and takes what
+the broker says of them out of what it reads; aio-pika stays in charge of authentication, TLS,
+heartbeats, channels and topology. Opens the transport for it; never numbers a publish that did not
+leave.
 
 What is relied on, and held by tests/test_underlay.py against a real broker:
-- `Channel.write_queue` takes `ChannelFrame(payload, should_close, drain_future)` and writes the
-  payloads in order; `drain_future` gets its result once the socket's buffer has room again;
-- `Channel.confirmations` maps a delivery tag to something like a future, which is asked `done()`
-  and gets `set_result` for an ack, `set_exception` for a nack or a return;
-- `Channel.message_id_delivery_tag` tells which delivery tag a returned message had;
-- `Channel.delivery_tag` is the number of the last publish;
-- `Connection.ready()` pends while the broker has blocked the connection;
-- `Connection(transport_factory=…)` opens the transport.
+- `Connection(transport_factory=…)` opens the transport, and reads and writes whole frames;
+- a connection on which no frame comes for a while is given up, so a heartbeat stands for acks that
+  aiormq does not see;
+- `Channel.number`, `Channel.closing`, and that nothing but us publishes on the channel;
+- `Connection.connection_tune.frame_max`, `Connection.server_properties`;
+- `Connection.ready()` pends while the broker has blocked the connection.
 """
 
 import asyncio
-import dataclasses
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol, SupportsIndex
 
 import aio_pika
-from aio_pika.abc import AbstractConnection
-from aiormq.abc import AbstractChannel, ChannelFrame
+import pamqp.frame
 from aiormq.channel import Channel
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
-from aiormq.exceptions import InvalidFrameError, PublishError
-from pamqp.commands import Basic
+from aiormq.connection import TransportFactory
+from aiormq.exceptions import AMQPConnectionError, InvalidFrameError
+from pamqp.header import ContentHeader
+from pamqp.heartbeat import Heartbeat
 from yarl import URL
+
+from fastsmtp.sinks.rabbitmq._confirms import Confirms
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,11 @@ WORKING = {"aio-pika": (10, 2, 1), "aiormq": (7, 2, 4), "pamqp": (4, 0, 1)}
 """Oldest version that works; a newer patch of the same minor version does too."""
 
 REFUSED = "refused: no such vhost, no permission for it, or a connection limit"
+
+SILENCE = 1.0
+"""Seconds in which aiormq has seen nothing but we have; then it is told that the broker lives."""
+
+HEARTBEAT = Heartbeat().marshal()
 
 CLOSE_TIMEOUT = 3.0
 """Seconds for an orderly end of a connection; then it is aborted."""
@@ -54,12 +59,6 @@ def check() -> None:
         parts = tuple(int(part) for part in found.split(".")[:3] if part.isdigit())
         if parts[:2] != oldest[:2] or parts < oldest:
             raise ValueError(f"{package} {found} is installed; {_working()}")
-    if [field.name for field in dataclasses.fields(ChannelFrame)] != [
-        "payload",
-        "should_close",
-        "drain_future",
-    ]:
-        raise ValueError(f"aiormq {version('aiormq')} is not as expected; {_working()}")
 
 
 def _working() -> str:
@@ -76,56 +75,52 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-class Confirmation:
-    """Stands where aiormq expects the future of one publish; costs no event loop callback.
+class _Reader(asyncio.StreamReader):
+    """What aiormq reads: everything but the confirms of publishes."""
 
-    A subclass says what becomes of it. Each is called at most once, from the event loop.
-    """
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.confirms = Confirms()
+        self._loop = loop
+        self._heard = loop.time()  # when aiormq last had something to read
 
-    __slots__ = ()
-
-    def confirmed(self) -> None:
-        """Basic.Ack, and not returned before."""
-        raise NotImplementedError
-
-    def returned(self) -> None:
-        """Basic.Return: no queue took it. The ack that follows is not told."""
-        raise NotImplementedError
-
-    def refused(self) -> None:
-        """Basic.Nack, or anything else that is no ack."""
-        raise NotImplementedError
-
-    def done(self) -> bool:
-        """What aiormq asks before it tells."""
-        return False
-
-    def set_result(self, frame: object) -> None:
-        """Where aiormq tells an ack."""
-        if type(frame) is Basic.Ack:
-            self.confirmed()
+    def feed_data(self, data: Iterable[SupportsIndex]) -> None:
+        """Called by the transport's protocol with all that comes, as bytes."""
+        others = self.confirms.take(bytes(data))
+        now = self._loop.time()
+        if others:
+            super().feed_data(others)
+        elif self.confirms.channel and now - self._heard > SILENCE:
+            super().feed_data(HEARTBEAT)
         else:
-            self.refused()
-
-    def set_exception(self, exception: BaseException) -> None:
-        """Where aiormq tells a nack or a return."""
-        if isinstance(exception, PublishError):
-            self.returned()
-        else:
-            self.refused()
+            return
+        self._heard = now
 
 
 class _Transport(TransportFactory):
-    """Opens the connection's transport and keeps hold of it."""
+    """Opens the connection's transport and keeps hold of both its ends."""
 
+    reader: _Reader
     writer: asyncio.StreamWriter | None = None
 
     async def create(
         self, url: URL, **kwargs: Any
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
-        reader, self.writer = await factory.create(url, **kwargs)
-        return reader, self.writer
+        loop = asyncio.get_running_loop()
+        assert url.host is not None
+        assert url.port is not None
+        provider = kwargs.pop("ssl_context_provider")
+        context = await provider.get_context() if url.scheme == "amqps" else None
+        self.reader = _Reader(loop)
+        protocol = asyncio.StreamReaderProtocol(self.reader, loop=loop)
+        try:
+            transport, _ = await loop.create_connection(
+                lambda: protocol, url.host, url.port, ssl=context, **kwargs
+            )
+        except OSError as error:
+            raise AMQPConnectionError(*error.args) from error
+        self.writer = asyncio.StreamWriter(transport, protocol, self.reader, loop)
+        return self.reader, self.writer
 
 
 class Connection(aio_pika.Connection):
@@ -133,11 +128,11 @@ class Connection(aio_pika.Connection):
 
     def __init__(self, url: URL, **kwargs: Any) -> None:
         super().__init__(url, **kwargs)
-        self._transport_factory = self.kwargs["transport_factory"] = _Transport()
+        self.ends = self.kwargs["transport_factory"] = _Transport()
 
     def abort(self) -> None:
         """Drop the transport: what it has not sent is gone; aiormq notices and lets go."""
-        writer = self._transport_factory.writer
+        writer = self.ends.writer
         if writer is not None:
             writer.transport.abort()
 
@@ -187,30 +182,49 @@ async def connect(url: str, context: ssl.SSLContext | None) -> Connection:
     return connection
 
 
+class Listener(Protocol):
+    """Who is told what becomes of publishes; delivery tags count from 1 on a channel."""
+
+    def acked(self, tag: int, multiple: bool) -> None:
+        """Basic.Ack; `multiple`: of every publish up to `tag`."""
+
+    def nacked(self, tag: int, multiple: bool) -> None:
+        """Basic.Nack: not stored."""
+
+    def returned(self, header: bytes) -> None:
+        """Basic.Return of the message with this content header frame; its ack follows."""
+
+
+def message_id(header: bytes) -> str:
+    """The message-id in a content header frame, "" where it has none."""
+    frame = pamqp.frame.unmarshal(header)[2]
+    assert isinstance(frame, ContentHeader)
+    return frame.properties.message_id or ""
+
+
 class Underlay:
     """A confirming channel that takes encoded publishes."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._queue = channel.write_queue
-        self._confirmations: dict[int, Any] = channel.confirmations
-        self._tags = channel.message_id_delivery_tag
-        self._tag = channel.delivery_tag
-        if (self._tag, len(self._confirmations), len(self._tags)) != (0, 0, 0):
+    def __init__(self, channel: Channel, transport: _Transport) -> None:
+        if channel.delivery_tag != 0:
             raise UnderlayError(f"the channel was used already; {_working()}")
-        if not (channel.on_return_raises and channel.publisher_confirms):
+        if not channel.publisher_confirms:
             raise UnderlayError(f"the channel does not confirm; {_working()}")
+        assert transport.writer is not None
+        self._writer = transport.writer
+        self._transport = transport.writer.transport
+        self._confirms = transport.reader.confirms
         self.number = channel.number
         self.frame_max = channel.connection.connection_tune.frame_max  # octets
         self.closing: asyncio.Future[None] = channel.closing  # done once the channel is gone
 
     @classmethod
-    async def open(cls, connection: AbstractConnection) -> "Underlay":
-        """A new channel of `connection`."""
-        channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        underlay: AbstractChannel = await channel.get_underlay_channel()
+    async def open(cls, connection: Connection) -> "Underlay":
+        """A new channel of `connection`, which has no other one that publishes."""
+        channel = await connection.channel(publisher_confirms=True)
+        underlay = await channel.get_underlay_channel()
         assert isinstance(underlay, Channel)
-        return cls(underlay)
+        return cls(underlay, connection.ends)
 
     @property
     def reason(self) -> BaseException:
@@ -219,29 +233,21 @@ class Underlay:
         return error or ConnectionError("channel closed")
 
     @property
-    def has_room(self) -> bool:
-        """One more `send` is possible now."""
-        return not self._queue.full() and not self.closing.done()
+    def is_open(self) -> bool:
+        """What is sent may leave."""
+        return not self.closing.done() and not self._transport.is_closing()
 
-    def send(
-        self,
-        payload: bytearray,
-        publishes: Sequence[tuple[str, Confirmation]],
-        drained: "asyncio.Future[None] | None",
-    ) -> None:
-        """Write frames that hold the beginnings of `publishes`, in order, and nothing else begun.
+    def listen(self, listener: Listener | None) -> None:
+        """Tell `listener` what becomes of what is sent; None: nobody any more.
 
-        `publishes` are (message-id, whom to tell). Only while `has_room`. `drained` gets its
-        result when the socket has taken it; not at all where the connection ends before.
+        The connection ends where it raises.
         """
-        tag = self._tag
-        for message_id, confirmation in publishes:
-            tag += 1
-            self._confirmations[tag] = confirmation
-            self._tags[message_id] = tag
-        self._queue.put_nowait(ChannelFrame(payload, False, drained))  # type: ignore[arg-type]
-        self._tag = self._channel.delivery_tag = tag
+        self._confirms.watch(self.number, listener)
 
-    def forget(self, message_id: str) -> None:
-        """The broker's last word about a message was heard: a return cannot come any more."""
-        self._tags.pop(message_id, None)
+    def send(self, frames: bytearray) -> None:
+        """Write whole frames of publishes, or a part of a publish and later the rest."""
+        self._transport.write(frames)
+
+    def drained(self) -> "asyncio.Future[None]":
+        """Done when the socket's buffer has room, or the connection is gone; may fail then."""
+        return asyncio.ensure_future(self._writer.drain())

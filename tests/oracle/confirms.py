@@ -1,0 +1,62 @@
+"""What a broker's octets say of publishes, read by pamqp one whole frame after the other."""
+
+import struct
+from typing import NamedTuple
+
+import pamqp.frame
+from pamqp import commands
+
+HEADER_LIMIT = 65536
+
+
+class Heard(NamedTuple):
+    """What was told in order, what others get, and whether it ended in an error."""
+
+    told: list[tuple]
+    others: bytes
+    broken: bool
+
+
+class Told(list):
+    """Is told what a broker says, and remembers it."""
+
+    def acked(self, tag: int, multiple: bool) -> None:
+        self.append(("acked", tag, multiple))
+
+    def nacked(self, tag: int, multiple: bool) -> None:
+        self.append(("nacked", tag, multiple))
+
+    def returned(self, header: bytes) -> None:
+        self.append(("returned", header))
+
+
+def read(channel: int, data: bytes) -> Heard:
+    """All that can be said of `data`: its last frame may be in parts."""
+    told: list[tuple] = []
+    others = b""
+    while len(data) >= 7:
+        kind, number, size = struct.unpack(">BHI", data[:7])
+        frame, data = data[: size + 8], data[size + 8 :]
+        whole = len(frame) == size + 8
+        if number != channel or kind not in (1, 2, 3) or (kind == 1 and size < 4):
+            others += frame
+        elif kind == 2:
+            if size > HEADER_LIMIT or (whole and frame[-1] != 0xCE):
+                return Heard(told, others, True)
+            if whole:
+                told.append(("returned", frame))
+        elif kind == 1 and len(frame) >= 11:
+            (method,) = struct.unpack(">I", frame[7:11])
+            if method in (commands.Basic.Ack.index, commands.Basic.Nack.index):
+                if size != 13 or (whole and frame[-1] != 0xCE):
+                    return Heard(told, others, True)
+                if whole:
+                    found = pamqp.frame.unmarshal(frame)[2]
+                    word = "acked" if isinstance(found, commands.Basic.Ack) else "nacked"
+                    tag = found.delivery_tag % 2**64  # pamqp reads it signed
+                    told.append((word, tag, found.multiple))
+            elif method != commands.Basic.Return.index:
+                others += frame
+        if not whole:
+            break
+    return Heard(told, others, False)

@@ -27,6 +27,9 @@ MAX_LIFTED = 1000
 MAX_LIFTED_OCTETS = 256 * 1024
 """Octets of those headers, names and line ends included."""
 
+MAX_LOGGED = 3
+"""Log lines about one message's headers, and one that says that there are more."""
+
 RESERVED = frozenset(
     [
         "",
@@ -155,6 +158,7 @@ class Lifted:
     __slots__ = (
         "_content",
         "_count",
+        "_malformed",
         "_metrics",
         "_octets",
         "_peer",
@@ -170,6 +174,7 @@ class Lifted:
         self._metrics = metrics
         self._count = 0
         self._octets = 0
+        self._malformed = 0
         self.envelope: str | None = None  # replaces MAIL's where it is given
         self.dsn: dict[str, Any] = {}  # over the SMTP parameters of the same name
         self.properties: dict[str, Any] = {}  # all others, as they stand in the JSON
@@ -202,12 +207,14 @@ class Lifted:
     def malformed(self, name: str, value: str, expected: str) -> None:
         """A value is not of its header's type; `expected` says what is."""
         self._metrics.headers_malformed += 1
-        log.warning(
-            "header X-MQ-%s does not parse: %s",
-            printable(name),
-            printable(value),
-            extra={"peer": self._peer},
-        )
+        self._malformed += 1
+        about = {"peer": self._peer}
+        if self._malformed <= MAX_LOGGED:
+            log.warning(
+                "header X-MQ-%s does not parse: %s", printable(name), printable(value), extra=about
+            )
+        elif self._malformed == MAX_LOGGED + 1:
+            log.warning("more X-MQ headers of this message do not parse", extra=about)
 
     def own(self, name: str, value: str) -> None:
         """A header of the sender's own: a string, or a list of them where it is repeated."""

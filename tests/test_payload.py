@@ -256,6 +256,16 @@ def test_what_does_not_parse_is_logged_on_one_line(caplog):
     assert record.getMessage() == "header X-MQ-priority does not parse: hi?[31m there"
 
 
+@pytest.mark.parametrize("name", [b"Priority", b"Envelope"])
+def test_a_message_gets_few_lines_in_the_log(caplog, name):
+    _, metrics = compose((b"X-MQ-%b: no\r\n" % name) * 900 + b"\r\n")
+    assert metrics.headers_malformed == 900
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [f"header X-MQ-{name.decode().lower()} does not parse: no"] * 3 + [
+        "more X-MQ headers of this message do not parse"
+    ]
+
+
 def test_too_large_headers_are_refused():
     big = b"X-MQ-A: " + b"x" * (256 * 1024) + b"\r\n\r\n"
     assert compose(big)[0] == (552, "5.3.4")

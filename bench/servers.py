@@ -159,42 +159,6 @@ class Embedded(OwnDaemon):
             store.close()
 
 
-class Aiosmtpd(Queue):
-    """aiosmtpd and aio-pika on uvloop: peer_aiosmtpd.py."""
-
-    name = "aiosmtpd + aio-pika, uvloop"
-    answers = "confirmed"
-
-    def __init__(
-        self,
-        broker: Broker,
-        queue: str,
-        *,
-        tls: tuple[Path, Path] | None = None,
-        discard: bool = False,
-    ) -> None:
-        super().__init__(broker, queue)
-
-    def missing(self) -> str:
-        return ""
-
-    def versions(self) -> dict[str, str]:
-        return {}
-
-    def start(self) -> None:
-        (self.port,) = free_ports(1)
-        peer = ROOT / "bench" / "peer_aiosmtpd.py"
-        self.process = subprocess.Popen(
-            [sys.executable, str(peer), str(self.port), self.url, self.queue]
-        )
-        self.pid = self.process.pid
-        wait_for_port(self.port)
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait()
-
-
 def wait_for_port(port: int) -> None:
     """Until somebody accepts connections there."""
     deadline = time.monotonic() + 30

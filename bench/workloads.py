@@ -8,9 +8,9 @@ from bench.ground import Ground
 from bench.idle import CONNECTIONS, SPARE, Idle, possible
 from bench.large import AmidTraffic
 from bench.load import Load
-from bench.peers import Go, Node, Peer
+from bench.peers import Aiosmtpd, Go, Haraka, Node, Peer
 from bench.pinned import PinnedBrokerAlone, PinnedSmtp
-from bench.servers import Aiosmtpd, Discarding, Embedded, Fastsmtp, Server, SmtpSink
+from bench.servers import Discarding, Embedded, Fastsmtp, Server, SmtpSink
 from bench.verdicts import Expectation
 
 KEPT_ALIVE = Load()
@@ -25,9 +25,9 @@ ONE = Load(sessions=1)
 WINDOW = 128
 """Publishes in flight at the ceiling."""
 CEILING = BrokerAlone.title(WINDOW)
-ALL = [Go, Node, Aiosmtpd]
+ALL = [Go, Node, Aiosmtpd, Haraka]
 BOTH = [Go, Node]
-GO, NODE, AIOSMTPD, HARAKA = Go.name, Node.name, Aiosmtpd.name, "haraka"
+GO, NODE, AIOSMTPD, HARAKA = Go.name, Node.name, Aiosmtpd.name, Haraka.name
 NOT_PIPELINED = "fastsmtp, not pipelined: (a)"
 CONFIRM = BrokerAlone.title(1)
 

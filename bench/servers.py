@@ -48,9 +48,16 @@ class SmtpSink:
 
     def start(self) -> None:
         (self.port,) = free_ports(1)
-        user = ["-u", "nobody"] if os.geteuid() == 0 else []
+        user = []
+        if os.geteuid() == 0:
+            user = ["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
         self.process = subprocess.Popen(
-            [postfix.SMTP_SINK, *user, f"127.0.0.1:{self.port}", "1024"], env=postfix.ENV
+            [
+                # It ends with us, whatever becomes of us; set where it has become that user.
+                *("setpriv", "--pdeathsig", "KILL", *user, postfix.SMTP_SINK),
+                *(f"127.0.0.1:{self.port}", "1024"),
+            ],
+            env=postfix.ENV,
         )
         self.pid = self.process.pid
         wait_for_port(self.port)

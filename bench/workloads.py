@@ -226,10 +226,10 @@ WORKLOADS = [
         by_cpu(1.0, GO),
     ),
     Workload(
-        "g2",
+        "g",
         "tls-kept-alive",
         f"Confirmed: {TLS_KEPT}",
-        side_by_side("g2", BOTH, TLS_KEPT),
+        side_by_side("tls-kept", BOTH, TLS_KEPT),
         by_cpu(0.6, GO),
     ),
     Workload(

@@ -27,6 +27,9 @@ class Session:
     def flowing(self) -> bool:
         """Commands are taken, nothing is kept: the caller has replies to write and no more."""
     @property
+    def stalled(self) -> bool:
+        """There is more to be said than one write should hold: write, then `proceed`."""
+    @property
     def waiting(self) -> bool:
         """A message is finished: take `envelope` and `pieces`, then call `resolve`."""
     @property
@@ -64,7 +67,7 @@ class Session:
         """Octets from the wire since this content, or this BDAT chunk, began."""
     @property
     def backlog(self) -> int:
-        """Octets that came while waiting."""
+        """Octets that came while it waited, or was stalled."""
     @property
     def envelope(self) -> Envelope:
         """Of the finished message."""
@@ -86,7 +89,9 @@ class Session:
     def secured(self) -> None:
         """The handshake is done: what was said before is forgotten (RFC 3207 §4.2)."""
     def feed(self, data: bytes) -> bytes:
-        """Take what the client sent, give the replies to all of it."""
+        """Take what the client sent, give the replies to all of it, unless it is `stalled` then."""
+    def proceed(self) -> bytes:
+        """Where it is `stalled`: go on with the backlog."""
     def resolve(self, reply: Reply) -> bytes:
         """Tell what became of the finished message, and go on with the backlog.
 

@@ -50,6 +50,7 @@ _HTTP_VERBS = frozenset(
 cdef enum:
     COMMAND_LIMIT = 4096  # octets of a command line, its line end included
     AUTH_LIMIT = 12288  # of an AUTH command (RFC 4954 §4)
+    REPLIES = 256  # given at once: eight octets may ask for 200
 
 # What the client may say: one at a time.
 cdef enum State:
@@ -164,7 +165,11 @@ cdef class Session:
 
     @property
     def flowing(self):
-        return self.phase < WAITING and self.content is None
+        return self.phase < WAITING and self.content is None and self.backlog == 0
+
+    @property
+    def stalled(self):
+        return self.phase < WAITING and self.backlog > 0
 
     @property
     def starting_tls(self):
@@ -191,7 +196,7 @@ cdef class Session:
     @property
     def held(self):
         if self.phase < WAITING and self.content is not None:
-            return self.content.held
+            return self.content.held + self.backlog
         return self.backlog
 
     @property
@@ -215,7 +220,7 @@ cdef class Session:
         return self.take_replies()
 
     def feed(self, bytes data):
-        if self.phase == WAITING or self.phase == CHECKING:
+        if self.phase == WAITING or self.phase == CHECKING or self.backlog > 0:
             self.kept.append(data)
             self.backlog += PyBytes_GET_SIZE(data)
             return b""
@@ -223,6 +228,9 @@ cdef class Session:
             return self.close(replies.PROTOCOL_ERROR)
         self.run(data)
         return self.take_replies()
+
+    def proceed(self):
+        return self.go_on() if self.stalled else b""
 
     def resolve(self, reply):
         if self.phase != WAITING:
@@ -289,14 +297,16 @@ cdef class Session:
         return joined
 
     cdef int run(self, bytes data) except -1:
-        """Go through the input until it ends, a message is finished or the session is closed."""
+        """Go through the input until it ends, a message is finished or the session is closed, or
+        so much is to be said that the client should read it first.
+        """
         cdef Py_ssize_t at = 0
         cdef Py_ssize_t length
         if self.rest:
             data = self.rest + data
             self.rest = b""
         length = PyBytes_GET_SIZE(data)
-        while at < length and self.phase < WAITING:
+        while at < length and self.phase < WAITING and len(self.out) < REPLIES:
             if self.phase == DATA:
                 at = self.take_data(data, at)
             elif self.phase == CHUNK:
@@ -307,7 +317,7 @@ cdef class Session:
                 at = self.take_overlong(data, at)
             else:
                 at = self.take_command(data, at)
-        if at < length and (self.phase == WAITING or self.phase == CHECKING):
+        if at < length and self.phase < HANDSHAKE:
             self.kept.append(data[at:])
             self.backlog = length - at
         return 0

@@ -97,6 +97,37 @@ def fill(client):
     return sent
 
 
+def test_few_octets_do_not_become_many_that_nobody_reads(start_daemon):
+    daemon = start_daemon()
+    before = resident(daemon.workers[0])
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket()) for _ in range(30)]
+        for client in clients:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", daemon.port))
+        for client in clients:
+            client.sendall(b"EHLO x\r\n" * 30_000)  # 6 MB of replies
+        time.sleep(0.5)
+        with Wire(daemon.port) as other:
+            assert other.command("NOOP").code == 250
+        assert resident(daemon.workers[0]) - before < 30 << 20
+
+
+def test_many_commands_at_once_are_answered_one_by_one():
+    with Inside() as server, Wire(server.port) as client:
+        sender = threading.Thread(target=client.send, args=(b"EHLO x\r\n" * 30_000,))
+        sender.start()
+        assert {reply.code for reply in client.replies(30_000)} == {250}
+        sender.join()
+
+
+def test_who_sends_no_more_is_told_everything_all_the_same():
+    with Inside() as server, Wire(server.port) as client:
+        client.send(b"NOOP\r\n" * 10_000 + b"HELP\r\n")
+        client.socket.shutdown(socket.SHUT_WR)
+        assert codes(everything(client)) == [250] * 10_000 + [214]
+
+
 def test_a_client_that_reads_no_replies_is_ended_after_the_timeout(monkeypatch):
     monkeypatch.setattr(deadlines, "LINGER", 0.3)
     with Inside(smtp_timeout=0.5) as server, Wire(server.port) as client:

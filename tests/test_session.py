@@ -274,6 +274,22 @@ def test_the_gate_is_asked_at_the_greeting_at_mail_and_for_the_size():
     assert late.session.closing
 
 
+@pytest.mark.parametrize("split", [1000, 1_000_000])
+def test_what_many_commands_ask_for_is_said_in_parts(split):
+    client = Client().hello()
+    session = client.session
+    wire = b"EHLO x\r\nNOOP\r\n" * 1000 + ENVELOPE + b"DATA\r\nHi\r\n.\r\n" + b"NOOP\r\n" * 1000
+    parts = [session.feed(wire[at : at + split]) for at in range(0, len(wire), split)]
+    assert session.stalled == (split > len(wire))
+    while session.stalled or session.waiting:
+        parts.append(session.resolve(QUEUED) if session.waiting else session.proceed())
+    assert session.proceed() == b""
+    assert session.held == 0
+    assert max(len(part) for part in parts) < 64 * 1024
+    said = codes(b"".join(parts))
+    assert said[-1004:] == ["250 2.1.0", "250 2.1.5", "354 End", "250 2.0.0"] + ["250 2.0.0"] * 1000
+
+
 def test_full_memory_refuses_new_mail_alone():
     gate = Gate(1000, maxmemory=10)
     client = Client(gate=gate).hello()

@@ -59,6 +59,7 @@ class Connection(asyncio.Protocol):
         "_blocked",
         "_counted",
         "_gate",
+        "_going_on",
         "_half_closed",
         "_handshake",
         "_header",
@@ -92,6 +93,7 @@ class Connection(asyncio.Protocol):
         self._attempt: Attempt | None = None  # the authenticator has the session's credentials
         self._paused = False  # reading is
         self._blocked = False  # writing is: the client does not read
+        self._going_on = False  # `_go_on` will run
         self._half_closed = False  # the client will send no more
         self._heard = False  # the client has sent something
         self._held = 0  # octets that the session keeps, as the gate knows
@@ -348,6 +350,15 @@ class Connection(asyncio.Protocol):
         except Exception:
             self._fail()
 
+    def _go_on(self) -> None:
+        """Say more, when others had their turn."""
+        self._going_on = False
+        if self in self._reception.open and not self._blocked:
+            try:
+                self._advance(self.session.proceed())
+            except Exception:
+                self._fail()
+
     def _authenticated(self, reply: Reply) -> None:
         """What the credentials are worth."""
         self._attempt = None
@@ -358,8 +369,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def _is_answering(self) -> bool:
-        """The client waits for a reply that others are to find."""
-        return self._submitted or self._attempt is not None
+        """The client waits for a reply."""
+        return self._submitted or self._attempt is not None or self.session.stalled
 
     def _finish(self) -> None:
         """Close so that the last reply arrives: unread input would make the kernel reset."""
@@ -385,6 +396,9 @@ class Connection(asyncio.Protocol):
             return
         if held != self._held or self._gate.is_full:
             self._share_memory()
+        if session.stalled and not self._blocked and not self._going_on:
+            self._going_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
         pause = self._blocked or self.waits_for_memory or session.backlog > BACKLOG
         pause = pause and not session.closing
         if pause == self._paused or self._transport.is_closing():

@@ -92,7 +92,7 @@ class BrokerAlone:
         return f"the broker alone, {window} in flight"
 
     def start(self) -> None:
-        asyncio.run(declare(self.broker.url, self.queue.queue, **self.arguments))
+        asyncio.run(declare(self.broker.url, self.queue.queue, True, **self.arguments))
 
     def round(self, seconds: float) -> Figures:
         words = (self.broker.port, self.queue.queue, self.size, self.window, seconds)

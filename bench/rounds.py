@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from bench.contenders import Contender
 from bench.verdicts import Result
 
-WARM_UP = 0.5
-"""Seconds of the round that is not counted."""
+WARM_UP = 2.0
+"""Seconds of the round that is not counted, at most: Node compiles what it runs meanwhile."""
 
 
 def interleave(

@@ -143,7 +143,7 @@ class Fastsmtp(OwnDaemon, Queue):
     def __init__(self, broker: Broker, queue: str, folder: Path, **settings: object) -> None:
         Queue.__init__(self, broker, queue)
         OwnDaemon.__init__(
-            self, folder, rabbitmq_address=self.url, rabbitmq_inbox=queue, **settings
+            self, folder, COMMAND, rabbitmq_address=self.url, rabbitmq_inbox=queue, **settings
         )
 
 

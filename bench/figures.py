@@ -26,4 +26,6 @@ COLUMNS = {
     "resident": Column("resident a connection, KiB", 2),
     "multiple": Column("peak over idle, in messages", 2),
     "large": Column("the large one's own latency, s", 2),
+    "each": Column("µs each", 3),
+    "octets": Column("GB/s", 2),
 }

@@ -47,7 +47,7 @@ def spread(values: Sequence[float], digits: int) -> str:
 def table(section: Section, environment: str) -> str:
     """Markdown: one row a contender, the verdicts, what it depends on."""
     shown = [name for name in COLUMNS if any(each.values(name) for each in section.results)]
-    headings = ["server", "answers 250 when", *(COLUMNS[name].heading for name in shown)]
+    headings = [*section.workload.headings, *(COLUMNS[name].heading for name in shown)]
     lines = [
         f"## ({section.workload.letter}) {section.workload.name}",
         section.workload.title,

@@ -8,6 +8,7 @@ from bench.ground import Ground
 from bench.idle import CONNECTIONS, SPARE, Idle, possible
 from bench.large import AmidTraffic
 from bench.load import Load
+from bench.micro import DOTTED, HEADERS, MEMCPY, UNSTUFFING, parts
 from bench.peers import Aiosmtpd, Go, Haraka, Node, Peer
 from bench.pinned import PinnedBrokerAlone, PinnedSmtp
 from bench.servers import Discarding, Embedded, Fastsmtp, Server, SmtpSink
@@ -43,6 +44,7 @@ class Workload(NamedTuple):
     quick: bool = True  # part of `make bench-quick`
     rounds: int = 100  # at most
     warm_up: bool = True  # false: each round has servers of its own
+    headings: tuple[str, str] = ("server", "answers 250 when")
 
 
 def available(
@@ -273,6 +275,19 @@ WORKLOADS = [
         quick=False,
     ),
     Workload("m", "embedded", f"On the disk: {KEPT_ALIVE}", embedded, []),
+    Workload(
+        "n",
+        "micro",
+        "Parts of the hot path alone, a process a round",
+        parts,
+        [
+            Expectation("octets", UNSTUFFING, 0.25, (MEMCPY,), at_least=True),
+            Expectation("octets", DOTTED, None, (MEMCPY,)),
+            Expectation("octets", HEADERS, 1.0, at_least=True),
+        ],
+        warm_up=False,
+        headings=("part", "of"),
+    ),
 ]
 
 

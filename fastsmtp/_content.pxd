@@ -14,6 +14,7 @@ cdef class Content:
     cdef bytes data
     cdef const char *octets
     cdef Py_ssize_t kept  # content from here on is not stored yet
+    cdef Py_ssize_t odd_until  # octets up to here are looked at line by line
     cdef bytes edited  # the chunk's content where it is not a slice of `data`
     cdef Py_ssize_t room  # octets that `edited` can take
     cdef Py_ssize_t written

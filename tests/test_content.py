@@ -91,6 +91,28 @@ def test_every_short_wire_agrees_with_the_model(mode):
             check_data(wire + tail, [wire + tail], mode)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("before", [*range(250, 260), *range(508, 516)])
+def test_what_matters_is_seen_wherever_it_stands_in_much_text(before, mode):
+    """Octets that change nothing are passed over by 256."""
+    text = (b"x" * 74 + b"\r\n") * 8
+    for octets in itertools.product(b".\r\nx", repeat=4):
+        wire = text[:before] + bytes(octets) + text + b".\r\n"
+        check_data(wire, [wire], mode)
+
+
+@given(
+    st.data(),
+    st.lists(strategies.newline_soup(4), max_size=4),
+    st.lists(st.sampled_from([b"y" * 255, b"y" * 300, (b"y" * 60 + b"\r\n") * 9]), max_size=5),
+    st.sampled_from(list(MODES)),
+)
+def test_long_text_between_agrees_with_the_model(data, soup, texts, mode):
+    wire = b"".join(data.draw(st.permutations(soup + texts))) + b"\r\n.\r\n"
+    cut = data.draw(st.integers(0, len(wire)))
+    check_data(wire, [wire[:cut], wire[cut:]], mode)
+
+
 @given(st.data(), strategies.wire(), st.sampled_from(list(MODES)))
 def test_data_agrees_with_the_model_at_any_split(data, wire, mode):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=5)))

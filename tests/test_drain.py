@@ -481,7 +481,7 @@ def test_a_row_is_deleted_after_its_answer_and_soon(path: Path) -> None:
         gate.refusal = replies.NOT_STORED  # the sink goes away with what it has
         sink.answer(4, replies.NOT_STORED)
         sink.answer(1)
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 30)
         assert (drain.stored, drain.deleted, drain.lost, drain.in_flight) == (4, 4, 4, 0)
         assert drain.reasons == [(row(n).id, replies.UNROUTABLE) for n in (3, 4)]
         store.close()

@@ -331,7 +331,7 @@ async def test_memory_alarm_refuses_and_clears(broker: Broker, queue: str) -> No
             assert rabbit.gate.refusal is replies.NO_SPACE
         finally:
             broker.ctl("set_vm_memory_high_watermark", "0.8")
-        await eventually(lambda: rabbit.gate.refusal is None, 10)
+        await eventually(lambda: rabbit.gate.refusal is None, 30)
         assert rabbit.metrics.broker_state == "up"
         assert await rabbit.put(b"after") is None
         assert rabbit.metrics.broker_connects == 2
@@ -345,8 +345,8 @@ async def test_a_failure_of_ours_is_answered_logged_and_survived(
     async with opened(broker.url, queue) as rabbit:
         impossible = Outgoing("x" * 300, None, "", b"", b"x")
         answers = [rabbit.put(b"x"), rabbit.send(impossible), rabbit.put(b"y")]
-        found = await asyncio.wait_for(asyncio.gather(*answers), 5)
+        found = await asyncio.wait_for(asyncio.gather(*answers), 30)
         assert found[1] is replies.NOT_STORED
         assert "error while publishing" in caplog.text
-        await eventually(lambda: rabbit.gate.refusal is None, 5)
+        await eventually(lambda: rabbit.gate.refusal is None, 30)
         assert await rabbit.put(b"z") is None

@@ -286,11 +286,27 @@ def test_processes_that_start_at_once_share_a_file(path: str) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join()
         assert worker.exitcode == 0
     store = Store(path)
     assert store.count() == 800
     store.close()
+
+
+def test_a_file_that_another_process_is_making_is_waited_for(path: str) -> None:
+    """Its mode is changed to the WAL while the other writes: SQLite itself does not wait there."""
+    Store(path, create=True).close()
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("PRAGMA journal_mode = DELETE")
+    other.execute("BEGIN IMMEDIATE")
+    end = threading.Timer(0.3, other.execute, ("COMMIT",))
+    end.start()
+    store = Store(path)
+    store.add([row("A")])
+    assert store.count() == 1
+    store.close()
+    end.join()
+    other.close()
 
 
 def test_purge_leaves_what_comes_in_meanwhile(path: str) -> None:

@@ -86,7 +86,7 @@ async def test_an_exchange_of_ones_own(broker: Broker, queue: str) -> None:
             # Gone under way: the next connection declares it again.
             await channel.exchange_delete(exchange)
         assert await rabbit.put(b"lost") is replies.NOT_STORED
-        await eventually(lambda: rabbit.gate.refusal is None, 5)
+        await eventually(lambda: rabbit.gate.refusal is None, 30)
         assert await rabbit.put(b"y") is None
     assert [message.body for message in await drain(broker.url, queue)] == [b"x", b"y"]
 

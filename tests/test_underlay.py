@@ -124,14 +124,14 @@ def test_drained_once_the_socket_has_room_and_not_before(
 ) -> None:
     async def test(channel: Channel) -> None:
         await declare(paused.url, queue)
-        await asyncio.wait_for(channel.underlay.drained(), 5)
+        await asyncio.wait_for(channel.underlay.drained(), 30)
         paused.pause()
         tags = channel.send(200, 100_000)
         drained = channel.underlay.drained()
         await asyncio.wait([drained], timeout=0.5)
         assert not drained.done()
         paused.resume()
-        await asyncio.wait_for(drained, 10)
+        await asyncio.wait_for(drained, 30)
         assert await channel.heard(tags) == [["acked"]] * 200
 
     run(over(paused.url, queue, test))
@@ -145,7 +145,7 @@ def test_drained_does_not_outlive_the_connection(paused: Broker, queue: str, run
         await asyncio.sleep(0.1)
         channel.connection.abort()
         assert not channel.underlay.is_open
-        await asyncio.wait([drained], timeout=5)
+        await asyncio.wait([drained], timeout=30)
         assert drained.done()
         drained.exception()
         assert not channel.underlay.is_open
@@ -158,7 +158,7 @@ def test_why_a_channel_ended_is_known(broker: Broker, queue: str, run: Run) -> N
         channels = channel.underlay
         channel.encoder = Encoder(channels.number, "no-such-exchange", "", 4096, True, "")
         (tag,) = channel.send(1)
-        await asyncio.wait([channels.closing], timeout=10)
+        await asyncio.wait([channels.closing], timeout=30)
         assert isinstance(channels.reason, ChannelNotFoundEntity)
         assert "no-such-exchange" in str(channels.reason)
         assert not channels.is_open
@@ -170,7 +170,7 @@ def test_why_a_channel_ended_is_known(broker: Broker, queue: str, run: Run) -> N
 def test_an_aborted_connection_ends_its_channel(broker: Broker, queue: str, run: Run) -> None:
     async def test(channel: Channel) -> None:
         channel.connection.abort()
-        await asyncio.wait([channel.underlay.closing], timeout=5)
+        await asyncio.wait([channel.underlay.closing], timeout=30)
         assert channel.underlay.closing.done()
         assert not isinstance(channel.underlay.reason, ChannelPreconditionFailed)
 
@@ -184,7 +184,7 @@ def test_an_error_of_the_listener_ends_the_connection(
         await declare(broker.url, queue)
         channel.error = ValueError("from a test")
         channel.send(10)
-        await asyncio.wait([channel.underlay.closing], timeout=5)
+        await asyncio.wait([channel.underlay.closing], timeout=30)
         assert channel.underlay.closing.done()
         assert not channel.underlay.is_open
         assert channel.told == {tag: [] for tag in range(1, 11)}

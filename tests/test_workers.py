@@ -80,7 +80,7 @@ def test_a_worker_that_hangs_at_its_start_is_replaced(tmp_path, monkeypatch, cap
                 changed.setattr(workers, "COMMAND", ["sleep", "600"])
                 changed.setattr(workers, "START_TIMEOUT", 0.5)
                 first.kill()
-                await eventually(lambda: "another starts in 0.2 s" in caplog.text, 10)
+                await eventually(lambda: "another starts in 0.2 s" in caplog.text, 30)
             assert "worker 1: a worker was not ready after 0.5 s" in caplog.text
             assert "was killed by SIGKILL; another starts in 0.2 s" in caplog.text
             await asyncio.to_thread(lambda: Wire(port, 20).close())

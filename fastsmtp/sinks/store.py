@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import time
+from time import monotonic, sleep, time
 from typing import Any, NamedTuple
 
 from fastsmtp.payload import Outgoing
@@ -105,7 +105,7 @@ class Store:
             )
         try:
             with explained(self.path):
-                self._prepare()
+                self._prepare_in_time()
         except BaseException:
             self._db.close()
             raise
@@ -113,6 +113,17 @@ class Store:
         # Within `maxsize` it is twice: in the WAL, then in the file.
         self.max_body = min(longest, maxsize * 49 // 100) - 128 * 1024
         """Octets of the largest body that a row takes: SQLite's limit and `maxsize` set it."""
+
+    def _prepare_in_time(self) -> None:
+        """SQLite itself does not wait for others at every step of the change to its WAL."""
+        deadline = monotonic() + BUSY_TIMEOUT
+        while True:
+            try:
+                return self._prepare()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or monotonic() > deadline:
+                    raise
+            sleep(0.01)
 
     def _prepare(self) -> None:
         """Look whose file it is before anything in it changes, then make it ours."""

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent.parent
 COMMAND = (sys.executable, "-m", "fastsmtp")
 
 READY = re.compile(r"\bready\b.*?127\.0\.0\.1:(\d+)(?:.*; TLS: .*?ports? (\d+))?")
-START_TIMEOUT = 30.0
+START_TIMEOUT = 60.0
 STOP_TIMEOUT = 60.0
 
 
@@ -112,7 +112,7 @@ class Daemon:
         return self.stderr.read_text(errors="replace")
 
     def wait_for(
-        self, pattern: re.Pattern[str], timeout: float = 10.0, offset: int = 0
+        self, pattern: re.Pattern[str], timeout: float = 30.0, offset: int = 0
     ) -> re.Match[str]:
         """The first match in the log from `offset` on; fails when the process ends before."""
         assert self.process is not None

@@ -112,7 +112,7 @@ class Inside:
 
     def __enter__(self) -> "Inside":
         self.thread.start()
-        assert self.started.wait(10)
+        assert self.started.wait(30)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -132,7 +132,7 @@ class Inside:
         async def call() -> T:
             return function()
 
-        return asyncio.run_coroutine_threadsafe(call(), self.loop).result(10)
+        return asyncio.run_coroutine_threadsafe(call(), self.loop).result(30)
 
     @property
     def connections(self) -> list[Any]:

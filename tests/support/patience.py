@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def until(true: Callable[[], object], timeout: float = 10.0) -> None:
+def until(true: Callable[[], object], timeout: float = 30.0) -> None:
     """Look until `true()` is; fails after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not true():

@@ -15,6 +15,8 @@ from pathlib import Path
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 
+from tests.support.ports import lasting_port
+
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 START_TIMEOUT = 60.0
 
@@ -27,12 +29,11 @@ MISSING = (
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports of 127.0.0.1 that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """`count` different ports of 127.0.0.1 that nobody listens on, nor will by chance."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(lasting_port())
+    return list(ports)
 
 
 class Broker:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import NamedTuple, Self
 
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 
 
 class Reply(NamedTuple):

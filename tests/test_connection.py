@@ -18,6 +18,7 @@ from fastsmtp.net import deadlines
 from fastsmtp.net.connection import Connection
 from tests.support.held import Inside
 from tests.support.patience import until
+from tests.support.ports import lasting_port
 from tests.support.wire import Wire
 
 HELLO = b"EHLO client.example.net\r\n"
@@ -247,7 +248,7 @@ def test_quit_hangs_up_at_once():
     with Inside() as server, Wire(server.port) as client:
         assert client.command("QUIT").code == 221
         assert client.hung_up()
-        until(lambda: not server.connections, 1)
+        until(lambda: not server.connections)
 
 
 def test_who_does_not_hang_up_after_the_last_reply_is_hung_up_on(monkeypatch):
@@ -266,7 +267,7 @@ def test_who_does_not_hang_up_after_the_last_reply_is_hung_up_on(monkeypatch):
             except OSError:
                 break
             time.sleep(0.02)
-        until(lambda: not server.connections, 1)
+        until(lambda: not server.connections)
 
 
 def test_the_connection_over_the_limit_is_told_and_its_place_comes_back(start_daemon):
@@ -277,7 +278,7 @@ def test_the_connection_over_the_limit_is_told_and_its_place_comes_back(start_da
             assert over.hung_up()
         assert first.command("QUIT").code == 221
         assert first.hung_up()
-        until(lambda: greeted(port), 2)
+        until(lambda: greeted(port))
 
 
 def greeted(port):
@@ -308,7 +309,7 @@ def test_thousands_of_connections_leave_nothing_behind():
 
 def test_few_descriptors_mean_fewer_connections_and_no_silence(start_daemon, tmp_path):
     limited = ("prlimit", "--nofile=90:90", "--")
-    daemon = start_daemon()
+    daemon = start_daemon(smtp_port=lasting_port())
     daemon.close()
     daemon.command = (*limited, *daemon.command)
     daemon.start()

@@ -146,8 +146,8 @@ def test_a_first_generation_that_cannot_start_is_one_line(launch, tmp_path, what
     assert (f"127.0.0.1:{port}" if what == "port" else f"queue-file: {path}") in line
 
 
-def test_a_supervisor_that_is_killed_leaves_workers_that_end_by_themselves(start_daemon):
-    daemon = start_daemon(smtp_threads=2)
+def test_a_supervisor_that_is_killed_leaves_workers_that_end_by_themselves(serve):
+    daemon = serve(smtp_threads=2)
     workers = daemon.workers
     client = begun(daemon.port)
     os.kill(daemon.process.pid, signal.SIGKILL)

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +87,33 @@ def test_a_worker_that_hangs_at_its_start_is_replaced(tmp_path, monkeypatch, cap
             await asyncio.to_thread(lambda: Wire(port, 20).close())
 
     asyncio.run(main())
+
+
+def test_a_start_that_is_called_off_leaves_no_process(monkeypatch):
+    async def main():
+        for steps in range(100):
+            worker = WorkerProcess(Job({}, [], [], slots.places, slots.failures, 0, 1, 1))
+            starting = asyncio.create_task(worker.start())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            if starting.done():
+                worker.kill()
+                await worker.ended
+                return
+            starting.cancel()
+            await asyncio.wait([starting])
+            await eventually(lambda: not children(), 10)
+        pytest.fail("it has never started")
+
+    slots = Slots()
+    monkeypatch.setattr(workers, "COMMAND", ["sleep", "60"])
+    asyncio.run(main())
+    close(slots)
+
+
+def children():
+    pid = os.getpid()
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text()
 
 
 LAME = """

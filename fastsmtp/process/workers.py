@@ -71,20 +71,20 @@ class WorkerProcess:
         self.ended, self._ready = loop.create_future(), loop.create_future()
         ours, theirs = socket.socketpair()
         with theirs:
+            reader, self._writer = await asyncio.open_unix_connection(sock=ours)
             self.job.control = theirs.fileno()
             passed = (*self.job.listening, self.job.places, self.job.failures, self.job.control)
             signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
-            try:
+            try:  # the last await: from here on the process is ours to end
                 process = await asyncio.create_subprocess_exec(
                     *COMMAND, stdin=PIPE, pass_fds=passed
                 )
             except BaseException:
-                ours.close()
+                self._writer.close()
                 raise
             finally:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
         self.pid = process.pid
-        reader, self._writer = await asyncio.open_unix_connection(sock=ours)
         self._tasks = [
             loop.create_task(self._hand_over(process)),
             loop.create_task(self._listen(reader, process)),

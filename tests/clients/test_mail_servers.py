@@ -10,6 +10,7 @@ import pytest
 from tests.support.daemon import Daemon
 from tests.support.exim import Exim
 from tests.support.inbox import EmbeddedInbox, Inbox, RabbitmqInbox
+from tests.support.ports import lasting_port
 from tests.support.postfix import Postfix
 from tests.support.rabbitmq import Broker
 from tests.support.relay import Relay
@@ -197,7 +198,7 @@ def test_mail_waits_for_the_broker(
 def test_mail_waits_for_fastsmtp(
     start_daemon: Callable[..., Daemon], start_relay: StartRelay
 ) -> None:
-    daemon = start_daemon()
+    daemon = start_daemon(smtp_port=lasting_port())
     relay = start_relay(daemon)
     names = [f"number-{number}" for number in range(40)]
     for begin in range(0, len(names), 20):

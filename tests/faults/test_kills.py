@@ -9,6 +9,7 @@ from tests.faults.kills import kill_broker, kill_daemon, settle
 from tests.faults.ledger import Ledger, Report
 from tests.support.daemon import Daemon
 from tests.support.inbox import Inbox, RabbitmqInbox
+from tests.support.ports import lasting_port
 from tests.support.rabbitmq import Broker
 
 ROUNDS = int(os.environ.get("LEDGER_ROUNDS", "1"))
@@ -35,7 +36,7 @@ def test_no_mail_is_lost_when_the_broker_is_killed(
     broker = make_broker()
     broker.start()
     inbox = RabbitmqInbox(broker)
-    daemon = start_daemon(**inbox.settings)
+    daemon = start_daemon(smtp_port=lasting_port(), **inbox.settings)
     kills = kill_broker(broker, daemon, ledger, 5 * ROUNDS)
     flowed = ", ".join(f"{kill.back:.1f} s" for kill in kills)
     record_property("ledger", f"mail flowed {flowed} after the broker's returns")
@@ -50,7 +51,7 @@ def test_no_mail_is_lost_when_fastsmtp_is_killed(
     ledger: Ledger,
     record_property: Record,
 ) -> None:
-    daemon = start_daemon(**inbox.settings)
+    daemon = start_daemon(smtp_port=lasting_port(), **inbox.settings)
     kill_daemon(daemon, ledger, 10 * ROUNDS)
     judge(settle(daemon, inbox, ledger), record_property)
     assert ledger.in_flight > 0, "nothing was in flight at any kill"

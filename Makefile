@@ -29,10 +29,10 @@ endef
 
 export FASTSMTP_BUILD FIRST_MAIL
 
-.PHONY: help run test test-all wheels lint debug sanitize fuzz soak bench bench-quick bench-peers docs clean tools
+.PHONY: help run test test-all wheels lint debug sanitize fuzz soak bench bench-quick bench-peers bench-plot bench-compare profile docs clean tools
 
 help: ## say what there is (default)
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-11s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-13s %s\n", $$1, $$2 }'
 
 # The virtual environment: each stamp is younger than what it was made from.
 $(VENV)/python:
@@ -123,6 +123,15 @@ bench-quick: $(BENCH) ## the same in minutes: fewer workloads, shorter rounds
 
 bench-peers: tools ## install the servers that `make bench` compares with
 	sh bench/install-peers
+
+bench-plot: $(VENV)/bench-tools ## draw a run as bars, PNG and SVG: the newest, or RESULTS=file.json
+	$(BIN)/python -m bench.plot $(RESULTS)
+
+bench-compare: $(BENCH) ## is this tree slower than BASE=revision, beyond noise? (a) and (b), or those of W
+	$(BIN)/python -m bench.compare $(or $(BASE),$(error make bench-compare BASE=revision)) $(W)
+
+profile: $(BENCH) ## a flame graph of the server under (a), native frames included
+	$(BIN)/python -m bench.flame
 
 docs: $(VENV)/built-$(FASTSMTP_BUILD) ## write docs/settings.md and docs/metrics.md from the declarations
 	$(BIN)/python -m fastsmtp.process.settings_page > docs/settings.md

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from bench import RESULTS
 from bench.figures import COLUMNS
 from bench.verdicts import Result, limited
 from bench.workloads import Workload
@@ -18,8 +19,6 @@ from tests.support import postfix
 from tests.support.daemon import ROOT
 
 PACKAGES = ("aio-pika", "aiormq", "uvloop", "orjson", "Cython")
-
-RESULTS = ROOT / "bench" / "results"
 
 
 class Section(NamedTuple):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bench.load import percentile
 from bench.mail import SENDER, content, judge
+from bench.noise import Comparison, interval
 from bench.verdicts import Expectation, Result, limited
 
 RESULTS = [
@@ -81,3 +82,33 @@ def test_what_came_is_compared_byte_for_byte():
     ):
         with pytest.raises(AssertionError):
             judge(json.dumps(sent | {key: value}).encode())
+
+
+@pytest.mark.parametrize(
+    ("count", "low", "high"), [(6, 1, 6), (7, 1, 7), (9, 2, 8), (15, 4, 12), (20, 6, 15)]
+)
+def test_the_interval_of_a_median_is_the_sign_tests(count, low, high):
+    """Tables of the sign test have these ranks for 95 %."""
+    assert interval([float(each) for each in range(count, 0, -1)]) == (low, high)
+
+
+def test_five_rounds_say_nothing():
+    with pytest.raises(ValueError, match="too few"):
+        interval([1.0] * 5)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "slower", "end"),
+    [
+        ([1.02, 1.03, 1.05, 1.02, 1.04, 1.03, 1.02], True, "SLOWER"),
+        ([1.02, 1.03, 1.05, 0.99, 1.04, 1.03, 1.02], False, "no difference"),
+        ([1.02, 1.03, 1.05, 0.99, 1.04, 1.03, 1.02, 1.02, 1.06], True, "SLOWER"),
+        ([0.97, 0.99, 0.95, 0.98, 0.96, 0.97, 0.98], False, "faster"),
+        ([1.0] * 7, False, "no difference"),
+    ],
+)
+def test_a_revision_is_slower_only_beyond_noise(ratios, slower, end):
+    base = [40.0 * (1 + number % 3) for number in range(len(ratios))]  # slow minutes hit both
+    compared = Comparison.of(base, [a * b for a, b in zip(base, ratios, strict=True)])
+    assert compared.slower is slower
+    assert str(compared).endswith(end)

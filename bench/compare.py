@@ -1,0 +1,150 @@
+"""`python -m bench.compare REV [WORKLOAD …]`: is this tree slower than a revision, beyond noise?
+
+The revision is unpacked into a temporary folder and built there; this tree is taken as it is, with
+what is not committed. CPU a message of both, round after round (A B A B …), each round with a
+server of its own. Ends with 1 where a workload is slower. Uses this tree's packages for both.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench import build
+from bench.contenders import Smtp
+from bench.figures import Figures
+from bench.ground import Ground
+from bench.load import Load
+from bench.noise import Comparison
+from bench.rounds import WARM_UP, interleave
+from bench.servers import Discarding, Fastsmtp, OwnDaemon
+from tests.support import postfix, rabbitmq
+from tests.support.daemon import ROOT
+
+LEAST_ROUNDS = 7
+
+
+class Fresh:
+    """A server for each round, warmed up: what one process has by luck does not stay."""
+
+    def __init__(self, name: str, make: Callable[[], Smtp]) -> None:
+        self.name = name
+        self.answers = ""
+        self.make = make
+
+    def start(self) -> None:
+        """Each round starts its own."""
+
+    def round(self, seconds: float) -> Figures:
+        smtp = self.make()
+        smtp.start()
+        try:
+            smtp.round(WARM_UP)
+            return smtp.round(seconds)
+        finally:
+            smtp.stop()
+
+    def stop(self) -> None:
+        """Nothing is left of a round."""
+
+
+def from_tree(server: OwnDaemon, tree: Path) -> None:
+    """Let the daemon be the one of another tree."""
+    daemon = server.daemon
+    daemon.env["PYTHONPATH"] = str(tree)
+    ours, theirs = str(ROOT / "bench"), str(tree / "bench")
+    daemon.command = [each.replace(ours, theirs) for each in daemon.command]
+
+
+def contender(workload: str, name: str, tree: Path, ground: Ground) -> Fresh:
+    """(a) or (b) with the fastsmtp of `tree`."""
+
+    def make() -> Smtp:
+        server: Fastsmtp | Discarding
+        if workload == "a":
+            server = Fastsmtp(ground.broker, f"compare-{name}", ground.folder)
+        else:
+            server = Discarding(ground.folder)
+        from_tree(server, tree)
+        return Smtp(server, Load(), name)
+
+    return Fresh(name, make)
+
+
+def unpack(revision: str, folder: Path) -> Path:
+    """The revision's tree, built. Raises CalledProcessError."""
+    tree = folder / "base"
+    tree.mkdir()
+    archive = folder / "base.tar"
+    subprocess.run(["git", "archive", f"--output={archive}", revision], cwd=ROOT, check=True)
+    subprocess.run(["tar", "-xf", archive, "-C", tree], check=True)
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        cwd=tree,
+        env=os.environ | {"FASTSMTP_BUILD": "release"},
+        check=True,
+    )
+    return tree
+
+
+def check(tree: Path) -> None:
+    """A daemon with this PYTHONPATH is this tree's, compiled parts included."""
+    found = subprocess.run(
+        [sys.executable, "-c", "import fastsmtp._session as s; print(s.__file__)"],
+        cwd=tree.parent,
+        env=os.environ | {"PYTHONPATH": str(tree)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert Path(found).is_relative_to(tree), f"{found} is not of {tree}"
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
+    parser.add_argument("base", help="a revision of git")
+    parser.add_argument("workload", nargs="*", help="a, b (both)")
+    parser.add_argument("--rounds", type=int, default=9, help=f"at least {LEAST_ROUNDS} (9)")
+    parser.add_argument("--seconds", type=float, default=2, help="a round (2)")
+    given = parser.parse_args()
+    if unknown := set(given.workload) - {"a", "b"}:
+        parser.error(f"only a and b can be compared, not {', '.join(sorted(unknown))}")
+    if given.rounds < LEAST_ROUNDS:
+        parser.error(f"{given.rounds} rounds say nothing; at least {LEAST_ROUNDS}")
+    if missing := postfix.MISSING or rabbitmq.MISSING:
+        parser.exit(2, f"{missing}\n")
+    return given
+
+
+def main() -> int:
+    given = options()
+    build.build()
+    began = time.monotonic()
+
+    def tell(text: str) -> None:
+        print(f"{time.monotonic() - began:4.0f} s {text}", file=sys.stderr, flush=True)
+
+    found: dict[str, Comparison] = {}
+    with ExitStack() as stack:
+        ground = Ground(stack)
+        tell(f"building {given.base}")
+        trees = {"base": unpack(given.base, ground.folder), "here": ROOT}
+        for tree in trees.values():
+            check(tree)
+        for workload in given.workload or ("a", "b"):
+            pair = [contender(workload, name, tree, ground) for name, tree in trees.items()]
+            base, here = interleave(pair, given.rounds, given.seconds, False, tell)
+            found[workload] = Comparison.of(base.values("cpu"), here.values("cpu"))
+            tell(f"({workload}) {found[workload]}")
+    print(f"\nCPU a message, {given.rounds} pairs of {given.seconds:g} s:")
+    for workload, each in found.items():
+        print(f"({workload}) {each}")
+    return int(any(each.slower for each in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -28,6 +28,18 @@ def with_error(message: str) -> logging.LogRecord:
         return made
 
 
+def test_what_python_ignores_is_one_line():
+    code = (
+        "import sys\nsys.unraisablehook = logs.ignored\n"
+        "class Broken:\n"
+        "    def __del__(self): raise RuntimeError('first\\nsecond')\n"
+        "Broken()\n"
+    )
+    (line,) = logged(code, "info", "text")
+    assert " error an error was ignored in " in line
+    assert "first" in line
+
+
 def logged(code: str, level: str, kind: str) -> list[str]:
     """What a process that logs so writes to standard error."""
     program = (

@@ -499,6 +499,30 @@ def test_the_certificate_is_chosen_by_sni(tmp_path):
             assert presented(server.tls_port, name) == der(pairs[number]), name
 
 
+def test_a_server_name_that_is_no_text_ends_the_handshake_and_is_not_in_the_log(
+    tmp_path, start_daemon
+):
+    pairs = [certificates.make(tmp_path, name) for name in ("mx.example.com", "b.example.org")]
+    daemon = start_daemon(
+        smtp_certificate=";".join(str(pair.certificate) for pair in pairs),
+        smtp_key=";".join(str(pair.key) for pair in pairs),
+        smtp_secure_port=0,
+    )
+    before = daemon.log
+    with socket.create_connection(("127.0.0.1", daemon.tls_port), 30) as raw:
+        hello = InMemory(certificates.client(pairs[0].certificate), raw)
+        with pytest.raises(ssl.SSLWantReadError):
+            hello.tls.do_handshake()
+        raw.sendall(hello.outgoing.read().replace(b"mx.example.com", b"\xff\x1b[2J\nexamples"))
+        with contextlib.suppress(ConnectionResetError):
+            while raw.recv(1000):
+                pass
+    daemon.stop()
+    assert [
+        line for line in daemon.log[len(before) :].splitlines() if " info stopp" not in line
+    ] == []
+
+
 def test_the_first_of_two_for_one_name_is_chosen(tmp_path):
     pairs = [certificates.make(tmp_path, "mx.example.com", file=file) for file in "ab"]
     with inside(*pairs) as server:

@@ -15,6 +15,8 @@ from fastsmtp.escaping import escaped
 from fastsmtp.peer import Peer
 from fastsmtp.settings import Settings
 
+log = logging.getLogger(__name__)
+
 
 def setup(settings: Settings) -> None:
     """Log from `log-level` up, in `log-format`; libraries from warning up."""
@@ -27,6 +29,18 @@ def setup(settings: Settings) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("fastsmtp").setLevel(settings.log_level.upper())
     logging.captureWarnings(True)
+
+
+def ignored(error: "sys.UnraisableHookArgs") -> None:
+    """For sys.unraisablehook: what Python tells nobody else about stays one line, too.
+
+    A server name that is not ASCII comes here from ssl, before anybody could judge it: that is
+    a handshake that fails, and no error of ours.
+    """
+    if isinstance(error.exc_value, UnicodeDecodeError) and isinstance(error.object, bytes):
+        log.debug("a client asks for a server name that is none: %r", error.object)
+    elif error.exc_value is not None:
+        log.error("an error was ignored in %r", error.object, exc_info=error.exc_value)
 
 
 def fields(record: logging.LogRecord) -> dict[str, str]:

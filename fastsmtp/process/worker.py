@@ -63,6 +63,7 @@ def main(make_sink: MakeSink = default_sink) -> int:
     setproctitle(f"fastsmtp: worker {job['number']}, generation {job['generation']}")
     settings = config.from_texts(job["settings"])
     logs.setup(settings)
+    sys.unraisablehook = logs.ignored
     return uvloop.run(_work(job, settings, make_sink))
 
 

@@ -75,7 +75,7 @@ class WorkerProcess:
             self.job.control = theirs.fileno()
             passed = (*self.job.listening, self.job.places, self.job.failures, self.job.control)
             signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
-            try:  # the last await: from here on the process is ours to end
+            try:  # the last await: behind it, `_tasks` see to the process
                 process = await asyncio.create_subprocess_exec(
                     *COMMAND, stdin=PIPE, pass_fds=passed
                 )

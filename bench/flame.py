@@ -43,7 +43,7 @@ def record(pid: int, seconds: int, picture: Path) -> str:
     )
     if done.returncode or not picture.exists():
         return (
-            f"py-spy ended with {done.returncode}: it must be allowed to trace processes (root, "
+            f"py-spy ended with {done.returncode}; it needs the right to trace processes (root, "
             f"CAP_SYS_PTRACE, or kernel.yama.ptrace_scope=0):\n{done.stdout}{done.stderr}"
         )
     return ""

@@ -8,7 +8,8 @@ RUN := .run
 PYTEST := $(BIN)/python -m pytest
 # Two at a time: the tests start brokers and daemons, each of which wants a processor too.
 JOBS ?= 2
-CYTHON := $(shell find fastsmtp -name '*.pyx' -o -name '*.pxd')
+PXD := $(shell find fastsmtp -name '*.pxd')
+CYTHON := $(shell find fastsmtp -name '*.pyx') $(PXD) $(wildcard $(PXD:.pxd=.py))
 EXTENSIONS := $(subst /,.,$(basename $(shell find fastsmtp -name '*.pyx')))
 
 define FIRST_MAIL

@@ -6,9 +6,6 @@ somebody asks.
 
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-cdef enum:
-    BUCKETS = 15  # len(BOUNDS)
-
 BOUNDS = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0
 )
@@ -16,22 +13,15 @@ BOUNDS = (
 cdef double[BUCKETS] bounds = BOUNDS
 
 
-cdef double clock() noexcept:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec + now.tv_nsec * 1e-9
-
-
-def now():
-    return clock()
+cpdef double now() noexcept:
+    cdef timespec time
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return time.tv_sec + time.tv_nsec * 1e-9
 
 
 cdef class Durations:
-    cdef long long[BUCKETS + 1] counts  # the last one: longer than every bound
-    cdef double total  # seconds
-
-    def since(self, double begun):
-        cdef double duration = clock() - begun
+    cpdef since(self, double begun):
+        cdef double duration = now() - begun
         cdef int i = 0
         while i < BUCKETS and duration > bounds[i]:
             i += 1

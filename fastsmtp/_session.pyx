@@ -23,10 +23,13 @@ from fastsmtp._parser cimport (
     parse_rcpt,
     split_command,
 )
+from fastsmtp.envelope cimport Envelope, Recipient
+from fastsmtp.gate cimport Gate
+from fastsmtp.peer cimport Peer
+from fastsmtp.replies cimport Reply
 
 from fastsmtp import _content, replies
 from fastsmtp._parser import CommandError
-from fastsmtp.envelope import Envelope, Recipient
 
 NEWLINES = {
     "keep": _content.KEEP,
@@ -52,49 +55,8 @@ cdef enum:
     AUTH_LIMIT = 12288  # of an AUTH command (RFC 4954 §4)
     REPLIES = 256  # given at once: eight octets may ask for 200
 
-# What the client may say: one at a time.
-cdef enum State:
-    START = 1  # nothing yet
-    READY = 2  # HELO or EHLO given
-    SENDER = 4  # MAIL given
-    RECIPIENTS = 8  # and at least one RCPT
-    CHUNKS = 16  # and at least one BDAT
-    ANY = 31
-    REFUSED = 32  # the client's address may not come in: nothing but QUIT
-
-# What the next octet is.
-cdef enum Phase:
-    COMMAND
-    OVERLONG  # the rest of a line that is too long
-    DATA
-    CHUNK  # of BDAT
-    REFUSED_CHUNK  # its octets are thrown away, then the refusal is said
-    WAITING  # for what becomes of a finished message; input is kept
-    CHECKING  # for what the credentials are worth; input is kept
-    HANDSHAKE  # of TLS: the caller's
-    CLOSED
-
-# What the next line of an AUTH exchange is (RFC 4954 §4).
-cdef enum Exchange:
-    NONE
-    PLAIN
-    LOGIN_USER
-    LOGIN_PASSWORD
-
-
 cdef class Rules:
     """What the settings say to every session of a worker."""
-
-    cdef readonly str hostname
-    cdef int newlines
-    cdef bint strict_lines
-    cdef bint eight_bit
-    cdef Py_ssize_t maxrecipients
-    cdef object maxfanout
-    cdef int maxerrors
-    cdef bint tls  # a certificate is there
-    cdef bint auth  # a client must authenticate
-    cdef bint insecure_auth
 
     def __init__(self, settings):
         self.hostname = settings.smtp_hostname
@@ -110,39 +72,7 @@ cdef class Rules:
 
 
 cdef class Session:
-    # Server: shared by all sessions of a worker
-    cdef Rules rules
-    cdef object gate
-    cdef dict said  # the metrics' replies, by kind
-
-    # Connection
-    cdef readonly object peer
-    cdef Phase phase
-    cdef int state
-    cdef bint stopping
-    cdef readonly bint quit
-    cdef bint spoken  # the first command has come
-    cdef int errors  # 5yz replies since the last accepted message
-    cdef bytes rest  # the beginning of a command line
-    cdef bint line_begun  # its first octet has come
-    cdef bint rest_ends_in_cr  # of an overlong line
-    cdef list kept  # what came while waiting
-    cdef readonly Py_ssize_t backlog  # octets in `kept`
-    cdef list out  # replies not yet given to the caller
-    cdef readonly unsigned long long progress
-    cdef Exchange exchange
-    cdef str user  # of the credentials at hand
-    cdef readonly tuple credentials
-
-    # Transaction
-    cdef readonly object envelope
-    cdef Content content
-    cdef object chunk  # octets of the BDAT chunk that are still to come
-    cdef bint last_chunk
-    cdef readonly object refusal  # of the message, or of a chunk, where it is known
-    cdef readonly unsigned long long received
-
-    def __init__(self, Rules rules, gate, metrics, peer):
+    def __init__(self, Rules rules, Gate gate, metrics, Peer peer):
         self.rules = rules
         self.gate = gate
         self.said = metrics.replies
@@ -219,7 +149,7 @@ cdef class Session:
         self.say(replies.ACCESS_DENIED)
         return self.take_replies()
 
-    def feed(self, bytes data):
+    cpdef bytes feed(self, bytes data):
         if self.phase == WAITING or self.phase == CHECKING or self.backlog > 0:
             self.kept.append(data)
             self.backlog += PyBytes_GET_SIZE(data)
@@ -232,7 +162,7 @@ cdef class Session:
     def proceed(self):
         return self.go_on() if self.stalled else b""
 
-    def resolve(self, reply):
+    cpdef bytes resolve(self, Reply reply):
         if self.phase != WAITING:
             return b""
         if reply.code == 250:
@@ -424,7 +354,7 @@ cdef class Session:
             self.say(replies.UNKNOWN_COMMAND)
         return 0
 
-    cdef object out_of_order(self):
+    cdef Reply out_of_order(self):
         if self.state == START:
             return replies.HELLO_FIRST
         if self.state == READY:
@@ -547,13 +477,13 @@ cdef class Session:
 
     # Replies and the end of things
 
-    cdef int put(self, reply) except -1:
+    cdef int put(self, Reply reply) except -1:
         kind = reply.kind
         self.said[kind] = self.said.get(kind, 0) + 1
         self.out.append(reply.wire)
         return 0
 
-    cdef int say(self, reply) except -1:
+    cdef int say(self, Reply reply) except -1:
         self.put(reply)
         if reply.code >= 500:
             self.errors += 1
@@ -561,7 +491,7 @@ cdef class Session:
                 self.say_and_close(replies.TOO_MANY_ERRORS)
         return 0
 
-    cdef int say_and_close(self, reply) except -1:
+    cdef int say_and_close(self, Reply reply) except -1:
         self.put(reply)
         self.phase = CLOSED
         self.content = None
@@ -570,7 +500,7 @@ cdef class Session:
         self.credentials = None
         return 0
 
-    cdef int end_transaction(self, reply) except -1:
+    cdef int end_transaction(self, Reply reply) except -1:
         self.reset_transaction()
         self.say(reply)
         self.progress += 1

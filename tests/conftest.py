@@ -6,13 +6,25 @@ import pytest
 from hypothesis import settings
 
 from tests.support import rabbitmq
-from tests.support.daemon import Daemon
+from tests.support.daemon import ROOT, Daemon
 from tests.support.inbox import EmbeddedInbox, Inbox, RabbitmqInbox
 
 # A test machine is busy: how long one example takes says nothing.
 settings.register_profile("tests", deadline=None)
 settings.register_profile("fuzz", deadline=None, max_examples=10_000)
 settings.load_profile("tests")
+
+BUILD = "python setup.py build_ext --inplace, or make test"
+
+
+def pytest_sessionstart() -> None:
+    """What was compiled must be what stands in the source."""
+    for declared in (ROOT / "fastsmtp").rglob("*.pxd"):
+        source = declared.with_suffix(".py")
+        if source.exists():
+            compiled = list(declared.parent.glob(f"{source.stem}.*.so"))
+            if not compiled or compiled[0].stat().st_mtime < source.stat().st_mtime:
+                raise pytest.UsageError(f"{source} is newer than its compiled form: {BUILD}")
 
 
 @pytest.fixture(scope="session")

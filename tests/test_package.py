@@ -71,7 +71,11 @@ def test_the_wheel_of_the_sdist_works_in_a_clean_environment(sdist: Path, tmp_pa
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("fastsmtp/")}
-    modules = {path.relative_to(ROOT) for path in (ROOT / "fastsmtp").rglob("*.pyx")}
+    modules = {
+        path.relative_to(ROOT)
+        for path in (ROOT / "fastsmtp").rglob("*.py*")
+        if path.suffix == ".pyx" or (path.suffix == ".py" and path.with_suffix(".pxd").exists())
+    }
     plain = {
         str(path.relative_to(ROOT))
         for suffix in ("py", "pyi", "typed")

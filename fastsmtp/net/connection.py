@@ -51,8 +51,8 @@ class Reception:
     complaints: Complaints = field(default_factory=Complaints)
 
 
-class Connection(asyncio.Protocol):
-    """The protocol of one accepted socket."""
+class Connection:
+    """The protocol (asyncio.Protocol) of one accepted socket."""
 
     __slots__ = (
         "_attempt",
@@ -272,7 +272,9 @@ class Connection(asyncio.Protocol):
         self._share_memory()
         certificates = self._reception.certificates
         assert certificates is not None  # or there is no TLS port, and the session says 454
-        handshake = shake_hands(self._transport, self, certificates.context)
+        handshake = shake_hands(
+            self._transport, cast("asyncio.Protocol", self), certificates.context
+        )
         self._handshake = asyncio.get_running_loop().create_task(self._secure(handshake))
 
     async def _secure(self, handshake: Awaitable[asyncio.Transport]) -> None:
@@ -427,6 +429,13 @@ class Connection(asyncio.Protocol):
         more, self._held = octets - self._held, octets
         if more:
             self._gate.hold(more)
+
+
+def protocol(
+    reception: Reception, *, tls_first: bool = False, header: Header | None = None
+) -> asyncio.Protocol:
+    """A `Connection` for an accepted socket; compiled, it can have no base class."""
+    return cast("asyncio.Protocol", Connection(reception, tls_first=tls_first, header=header))
 
 
 def _peer(transport: asyncio.Transport) -> Peer | None:

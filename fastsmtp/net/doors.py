@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 
 from fastsmtp._proxy import Header, ProxyError, parse
-from fastsmtp.net.connection import Connection, Reception
+from fastsmtp.net.connection import Reception, protocol
 from fastsmtp.peer import plain_address
 
 log = logging.getLogger(__name__)
@@ -105,17 +105,17 @@ class Doors:
     def _connect(self, client: socket.socket, tls_first: bool, header: Header | None) -> None:
         task = self._loop.create_task(
             self._make_connection(
-                client, lambda: Connection(self._reception, tls_first=tls_first, header=header)
+                client, lambda: protocol(self._reception, tls_first=tls_first, header=header)
             )
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _make_connection(
-        self, client: socket.socket, protocol: Callable[[], Connection]
+        self, client: socket.socket, made: Callable[[], asyncio.Protocol]
     ) -> None:
         try:
-            await self._loop.connect_accepted_socket(protocol, client)
+            await self._loop.connect_accepted_socket(made, client)
         except OSError:  # gone already
             client.close()
 

@@ -59,19 +59,6 @@ cdef inline uint8_t *put_number(uint8_t *at, uint64_t number, int octets) noexce
 cdef class Encoder:
     """Writes the frames of publishes one behind the other until `take`."""
 
-    cdef bytes method  # the whole Basic.Publish frame
-    cdef bytes leading  # content-type and content-encoding
-    cdef bytes trailing  # app-id
-    cdef int flags
-    cdef int channel
-    cdef uint8_t delivery_mode
-    cdef Py_ssize_t room  # octets of body in one frame
-    cdef str encoding  # what `headers` is for
-    cdef bytes headers  # the table with mime-encoding
-    cdef bytearray buffer
-    cdef Py_ssize_t capacity
-    cdef readonly Py_ssize_t size
-
     def __init__(self, int channel, str exchange, str routing_key, int frame_max, bint persistent,
                  str content_encoding):
         if channel < 1 or channel > 65535:
@@ -143,7 +130,9 @@ cdef class Encoder:
         """Octets of the frames of a body of `length`."""
         return length + FRAME_OVERHEAD * ((length + self.room - 1) // self.room)
 
-    def publish(self, str id, priority, str encoding, bytes prefix, tail, uint64_t timestamp):
+    cpdef bint publish(
+        self, str id, priority, str encoding, bytes prefix, tail, uint64_t timestamp
+    ) except -1:
         cdef Py_buffer rest
         cdef Py_ssize_t length = PyBytes_GET_SIZE(prefix)
         cdef Py_ssize_t id_length, properties, needed
@@ -226,7 +215,7 @@ cdef class Encoder:
             PyBuffer_Release(&rest)
         return frames
 
-    def take(self):
+    cpdef bytearray take(self):
         cdef bytearray frames = self.buffer
         PyByteArray_Resize(frames, self.size)
         self.buffer = bytearray(FIRST_CAPACITY)

@@ -1,0 +1,26 @@
+from libc.stdint cimport uint8_t, uint64_t
+
+
+cdef class Encoder:
+    cdef bytes method  # the whole Basic.Publish frame
+    cdef bytes leading  # content-type and content-encoding
+    cdef bytes trailing  # app-id
+    cdef int flags
+    cdef int channel
+    cdef uint8_t delivery_mode
+    cdef Py_ssize_t room  # octets of body in one frame
+    cdef str encoding  # what `headers` is for
+    cdef bytes headers  # the table with mime-encoding
+    cdef bytearray buffer
+    cdef Py_ssize_t capacity
+    cdef readonly Py_ssize_t size
+
+    cdef uint8_t *reserve(self, Py_ssize_t octets) except NULL
+    cdef int use_encoding(self, str encoding) except -1
+    cdef uint8_t *frame(self, uint8_t *at, uint8_t kind, Py_ssize_t octets) noexcept
+    cdef uint8_t *body(self, uint8_t *at, const uint8_t *octets, Py_ssize_t length) noexcept
+    cdef Py_ssize_t framed(self, Py_ssize_t length) noexcept
+    cpdef bint publish(
+        self, str id, priority, str encoding, bytes prefix, tail, uint64_t timestamp
+    ) except -1
+    cpdef bytearray take(self)

@@ -1,0 +1,45 @@
+import cython
+
+from fastsmtp.metrics cimport Metrics
+from fastsmtp.payload cimport Outgoing
+from fastsmtp.replies cimport Reply
+from fastsmtp.sinks.rabbitmq._amqp cimport Encoder
+from fastsmtp.sinks.rabbitmq.delivery cimport Delivery
+from fastsmtp.sinks.rabbitmq.limit cimport BodyLimit
+
+
+cdef class Publish:
+    cdef readonly Outgoing outgoing
+    cdef readonly Py_ssize_t size
+    cdef readonly Delivery delivery
+    cdef public Reply failure
+    cdef public double begun
+
+
+cdef class Publisher:
+    cdef readonly Metrics metrics
+    cdef readonly unsigned long long progress
+    cdef readonly bint is_open
+    cdef Py_ssize_t _window, _octets, _undrained
+    cdef BodyLimit _limit
+    cdef object _make_encoder, _broken, _loop, _underlay, _waiting, _slices, _drained
+    cdef Encoder _encoder
+    cdef bint _scheduled
+    cdef dict _sent
+    cdef long long _tag
+    cdef Publish _probe
+    cdef tuple _shared
+
+    @cython.locals(outgoing=Outgoing)
+    cpdef put(self, message, Delivery delivery)
+    cpdef acked(self, tag, bint multiple)
+    cpdef nacked(self, tag, bint multiple)
+
+    @cython.locals(publish=Publish, sent=dict, tags=list, metrics=Metrics)
+    cdef _settle(self, tag, bint multiple, Reply failure)
+    cdef _schedule(self)
+    cdef bint _write(self, underlay) except -1
+
+    @cython.locals(publish=Publish, outgoing=Outgoing, encoder=Encoder, begun=double, sent=dict)
+    cdef _fill(self)
+    cdef bint _fits(self, Publish publish)

@@ -1,0 +1,18 @@
+import cython
+
+from fastsmtp.metrics cimport Metrics
+from fastsmtp.sinks.rabbitmq.delivery cimport Delivery
+from fastsmtp.sinks.rabbitmq.limit cimport BodyLimit
+
+
+cdef class RabbitMQ:
+    cdef object _settings, _cluster, _presence, _bulk, _settled, _loop
+    cdef Metrics _metrics
+    cdef BodyLimit _limit
+    cdef bint _in_order, _gzip
+    cdef list _links
+    cdef Py_ssize_t _turn, _due
+
+    @cython.locals(largest=Py_ssize_t)
+    cdef _publish(self, message, Delivery delivery)
+    cdef _link_for(self, Py_ssize_t size)

@@ -6,22 +6,16 @@ Decides nothing of SMTP: what to say is the session's, what becomes of a message
 import asyncio
 import logging
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
 from typing import cast
 
 from fastsmtp import replies
 from fastsmtp._proxy import Header
-from fastsmtp._session import Rules, Session
+from fastsmtp._session import Session
 from fastsmtp.envelope import Envelope
-from fastsmtp.gate import Gate
-from fastsmtp.ids import Ids
-from fastsmtp.metrics import Metrics
-from fastsmtp.net.access import Access
-from fastsmtp.net.auth.authenticator import Attempt, Authenticator
-from fastsmtp.net.intake import Intake
-from fastsmtp.net.places import Places
-from fastsmtp.net.proxy import STARTS, Complaints, introduce
-from fastsmtp.net.tls import Certificates, shake_hands
+from fastsmtp.net.auth.authenticator import Attempt
+from fastsmtp.net.proxy import STARTS, introduce
+from fastsmtp.net.reception import Reception
+from fastsmtp.net.tls import shake_hands
 from fastsmtp.peer import Peer, plain_address
 from fastsmtp.replies import Reply
 
@@ -29,26 +23,6 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 64 * 1024
 """Octets that a client may send on while its message is with the sink; then it is not read."""
-
-
-@dataclass(slots=True)
-class Reception:
-    """What all connections of a worker share."""
-
-    rules: Rules
-    gate: Gate
-    metrics: Metrics
-    intake: Intake
-    places: Places  # open connections of all workers
-    limit: int  # of them at most
-    access: Access
-    authenticator: Authenticator
-    certificates: Certificates | None = None
-    open: set["Connection"] = field(default_factory=set)
-    refusal: Reply | None = None  # what new clients are told instead of the greeting
-    ids: Ids = field(default_factory=Ids)  # of sessions, for the log
-    lost: asyncio.Event = field(default_factory=asyncio.Event)  # one of `open` has ended
-    complaints: Complaints = field(default_factory=Complaints)
 
 
 class Connection:

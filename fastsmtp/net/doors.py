@@ -11,7 +11,8 @@ import socket
 from collections.abc import Callable
 
 from fastsmtp._proxy import Header, ProxyError, parse
-from fastsmtp.net.connection import Reception, protocol
+from fastsmtp.net.connection import protocol
+from fastsmtp.net.reception import Reception
 from fastsmtp.peer import plain_address
 
 log = logging.getLogger(__name__)

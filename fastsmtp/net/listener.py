@@ -17,11 +17,12 @@ from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.net.access import Access
 from fastsmtp.net.auth.authenticator import Authenticator
-from fastsmtp.net.connection import Connection, Reception, protocol
+from fastsmtp.net.connection import Connection, protocol
 from fastsmtp.net.deadlines import Deadlines
 from fastsmtp.net.doors import Doors
 from fastsmtp.net.intake import Intake
 from fastsmtp.net.places import Places
+from fastsmtp.net.reception import Reception
 from fastsmtp.net.tls import Certificates
 from fastsmtp.settings import Settings
 

@@ -113,12 +113,12 @@ class Supervisor:
 
     async def _begin(self, number: int, settings: Settings, texts: dict[str, str]) -> Generation:
         """A generation that accepts mail; raises OSError or WorkerError, and leaves nothing."""
-        if self._stopping.is_set():
-            raise WorkerError("fastsmtp is stopping")
         bound = self._sockets.extend(settings)
         generation = Generation(number, settings, texts, bound, self._slots, self._on_worker_end)
         try:
             async with self._site.moved(settings.metrics_address):
+                if self._stopping.is_set():
+                    raise WorkerError("fastsmtp is stopping")
                 self._beginning = asyncio.create_task(generation.start())
                 await self._beginning
         except asyncio.CancelledError:

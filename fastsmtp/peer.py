@@ -1,8 +1,10 @@
 """Facts about one connection: who is at its ends and what protects it."""
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 
+@lru_cache(maxsize=4096)
 def plain_address(text: str) -> str:
     """An IP address in its canonical text, an IPv4-mapped IPv6 one as IPv4; scope ids are dropped.
 

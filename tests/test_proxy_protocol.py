@@ -415,6 +415,18 @@ def test_a_header_on_its_way_does_not_hold_up_the_end(start_daemon):
         assert late.hung_up()
 
 
+def test_who_finishes_its_header_when_we_end_is_told(start_daemon):
+    daemon = start_daemon(smtp_proxy="127.0.0.1")
+    with Proxied(daemon.port, V1) as idle, Proxied(daemon.port, V1[:10]) as late:
+        assert idle.reply().code == 220
+        assert daemon.process is not None
+        daemon.process.terminate()
+        assert idle.reply().code == 421
+        late.send(V1[10:])
+        assert late.reply().code == 421
+        assert daemon.ended(15) == 0
+
+
 def test_who_finishes_its_header_while_we_stop_is_told(start_daemon):
     daemon = start_daemon(smtp_proxy="127.0.0.1")
     with (

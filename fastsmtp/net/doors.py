@@ -6,6 +6,7 @@ Nothing is ever said before the header.
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -29,6 +30,9 @@ BATCH = 64
 SPARE = 32
 """Connections above the limit whose header may be on its way, so that they can be told 421."""
 
+LAST_CALL = 1.0
+"""Seconds that a header which is on its way has at the end, so that its client is told 421."""
+
 PAUSE = 1.0
 """Seconds until the next try where the system has nothing left for another connection."""
 
@@ -41,6 +45,7 @@ class Doors:
         self._loop = asyncio.get_running_loop()
         self._open: set[socket.socket] = set()  # listening
         self._arriving: set[Arriving] = set()
+        self._all_arrived = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()  # a socket becomes a connection
 
     def open(self, bound: socket.socket, *, tls_first: bool) -> None:
@@ -57,7 +62,11 @@ class Doors:
         self._open.clear()
 
     async def finish(self) -> None:
-        """Cut off who has not finished its header; the others are connections then."""
+        """Cut off who does not finish its header at once; the others are connections then."""
+        if self._arriving:
+            self._all_arrived.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_arrived.wait(), LAST_CALL)
         for arriving in list(self._arriving):
             arriving.end()
         while self._tasks:
@@ -96,6 +105,8 @@ class Doors:
     def _arrived(self, arriving: "Arriving", header: Header | None, why: str) -> None:
         """Its header is there; or else why it is closed, "" where that is nobody's fault."""
         self._arriving.discard(arriving)
+        if not self._arriving:
+            self._all_arrived.set()
         if header is not None:
             self._connect(arriving.client, arriving.tls_first, header)
             return

@@ -173,15 +173,13 @@ class Listener:
         )
         self._servers.append(server)
 
-    async def stop(self, grace: float, *, others_accept: bool) -> None:
+    async def stop(self, grace: float) -> None:
         """Let transactions end within `grace` seconds, then say 421 to the rest.
 
-        Who connects meanwhile is told 421, unless others accept on the same sockets.
+        Who connects meanwhile is told 421, unless `close` was called.
         """
         reception = self._reception
         reception.refusal = replies.STOPPING
-        if others_accept:
-            self._close_servers()
         remaining = set(reception.open)
         for connection in remaining:
             connection.stop()
@@ -189,7 +187,7 @@ class Listener:
         self._deadlines.stop()
         if reception.certificates is not None:
             reception.certificates.stop()
-        self._close_servers()
+        self.close()
         if self._doors is not None:
             await self._doors.finish()
         await asyncio.sleep(0)  # who was accepted last is in `open` then
@@ -199,8 +197,8 @@ class Listener:
         for connection in list(reception.open):
             connection.abort()
 
-    def _close_servers(self) -> None:
-        """The supervisor has the sockets still: nobody in their backlog is reset."""
+    def close(self) -> None:
+        """Accept no more; the supervisor has the sockets still, so nobody waiting is reset."""
         for server in self._servers:
             server.close()
         if self._doors is not None:

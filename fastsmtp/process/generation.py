@@ -87,11 +87,12 @@ class Generation:
             worker.accept()
             self._do(self._keep(worker))
 
-    def retire(self) -> None:
-        """Others accept now: finish what is begun and end."""
+    async def retire(self) -> None:
+        """Others accept now: finish what is begun and end. Returns when no client comes here."""
         self._ending.set()
         for worker in self.workers:
             worker.retire()
+        await asyncio.gather(*(worker.ask() for worker in self.workers))
 
     def stop(self) -> None:
         """End, answering new clients meanwhile."""

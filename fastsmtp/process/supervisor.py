@@ -104,7 +104,7 @@ class Supervisor:
         new = await self._begin(old.number + 1, settings, texts)
         self._settings = settings
         logs.setup(settings)
-        old.retire()
+        await old.retire()
         self._start(self._see_off(old))
         for line in warnings:
             log.warning("%s", line)

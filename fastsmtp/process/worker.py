@@ -137,7 +137,6 @@ class Worker:
         self._listener = Listener(settings, gate, self._metrics, intake, places, asked)
         self._told = asyncio.Event()  # to accept, or to end
         self._stopping = asyncio.Event()
-        self._others_accept = False
 
     @property
     def is_stopping(self) -> bool:
@@ -160,8 +159,8 @@ class Worker:
         self._told.set()
 
     def retire(self) -> None:
-        """End; new clients are others'."""
-        self._others_accept = True
+        """End; new clients are others' from now on."""
+        self._listener.close()
         self._end()
 
     def _end(self) -> None:
@@ -180,7 +179,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Give mail in flight its time, then leave within a few seconds."""
-        await self._listener.stop(self._settings.smtp_grace, others_accept=self._others_accept)
+        await self._listener.stop(self._settings.smtp_grace)
         if self._received_log is not None:
             self._received_log.flush()
         closing = asyncio.ensure_future(self.sink.close())

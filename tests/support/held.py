@@ -107,7 +107,7 @@ class Inside:
         await self.listener.start(sockets, tls_sockets)
         self.started.set()
         await self.ending.wait()
-        await self.listener.stop(self.grace, others_accept=False)
+        await self.listener.stop(self.grace)
         turn_away(bound, tls_bound)
 
     def __enter__(self) -> "Inside":

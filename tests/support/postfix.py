@@ -113,5 +113,5 @@ class Postfix(Relay):
 
     def prod(self) -> None:
         """What it has "skipped, still being delivered" it leaves alone for too long."""
-        kick = [_FOLDER / "sbin" / "postkick", "public", "qmgr", "FZDI"]
+        kick = [_FOLDER / "sbin" / "postkick", "public", "qmgr", "FADI"]
         subprocess.run(kick, env=self.environment, check=False, timeout=10)

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from fastsmtp import replies
+from fastsmtp.net import listener
 from tests.support.held import Inside
 from tests.support.patience import until
 from tests.support.wire import Wire
@@ -128,10 +128,36 @@ def test_the_clock_stands_still_while_a_message_is_with_the_sink(client, server)
     assert client.command("NOOP").code == 250
 
 
-def test_an_error_about_one_connection_keeps_no_other_alive(caplog, server):
-    server.metrics.replies[replies.TOO_SLOW.kind] = "no number"
+class Fails:
+    """Stands before a protocol, and gives it a transport that cannot be closed in order."""
+
+    def __init__(self, protocol):
+        self.protocol = protocol
+
+    def __getattr__(self, name):
+        return getattr(self.protocol, name)
+
+    def connection_made(self, transport):
+        self.protocol.connection_made(Unclosable(transport))
+
+
+class Unclosable:
+    def __init__(self, transport):
+        self.transport = transport
+
+    def __getattr__(self, name):
+        return getattr(self.transport, name)
+
+    def can_write_eof(self):
+        raise RuntimeError("no")
+
+
+def test_an_error_about_one_connection_keeps_no_other_alive(monkeypatch, caplog, server):
+    made = listener.protocol
+    monkeypatch.setattr(listener, "protocol", lambda *each, **more: Fails(made(*each, **more)))
     clients = [Wire(server.port) for _ in range(3)]
     for each in clients:
+        assert each.reply().raw == TOO_SLOW
         assert each.hung_up()
         each.close()
     until(lambda: not server.connections)

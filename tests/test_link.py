@@ -150,12 +150,12 @@ async def test_a_wrong_vhost_is_told(
 async def test_greeting_after_a_long_absence(
     own_broker: Broker, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presence, "LONG_AWAY", 1.0)
+    monkeypatch.setattr(presence, "LONG_AWAY", 3.0)
     async with opened(own_broker.url, queue) as rabbit:
         own_broker.kill()
         await eventually(lambda: rabbit.gate.refusal is replies.NOT_STORED, 30)
         assert rabbit.gate.greeting is None
-        await eventually(lambda: rabbit.gate.greeting is replies.UNAVAILABLE, 30)
+        await eventually(lambda: rabbit.gate.greeting is replies.UNAVAILABLE, 3 * 3.0)
         await asyncio.to_thread(own_broker.start)
         await eventually(lambda: rabbit.gate.refusal is None, 30)
         assert rabbit.gate.greeting is None

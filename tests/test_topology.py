@@ -1,7 +1,11 @@
 """Exchange, queue and binding in a real broker."""
 
+import asyncio
 import json
 import logging
+import re
+import time
+from pathlib import Path
 from typing import Any
 
 import aio_pika
@@ -9,9 +13,12 @@ import pytest
 
 from fastsmtp import replies
 from fastsmtp.settings import Settings
-from fastsmtp.sinks.rabbitmq.topology import Topology
+from fastsmtp.sinks.rabbitmq.topology import FLUSH_TIME, Topology
 from tests.support.rabbitmq import Broker, declare, drain
 from tests.support.sink import eventually, on_uvloop, opened
+
+DECISION = re.compile(rb"decisionh.d..tid(a.|b....).{,80}?(presume_abort|committed)", re.DOTALL)
+"""A transaction's id, and its outcome so far, in Mnesia's log."""
 
 
 def queues(broker: Broker) -> dict[str, dict[str, Any]]:
@@ -114,3 +121,48 @@ def test_a_name_that_amqp_does_not_allow_is_an_error_at_the_start(name: str) -> 
     for setting in ("rabbitmq_inbox", "rabbitmq_exchange"):
         with pytest.raises(ValueError, match="rabbitmq-exchange or rabbitmq-inbox"):
             Topology(Settings(**{setting: name}))
+
+
+def is_committed(log: Path, queue: str) -> bool:
+    """Whether a broker that dies now comes back with the queue (Mnesia presumes an abort)."""
+    before, name, _ = log.read_bytes().rpartition(b"%c" % len(queue) + queue.encode())
+    assert name, f"{queue} was not declared"
+    outcomes = [match.groups() for match in DECISION.finditer(log.read_bytes())]
+    transaction = [tid for tid, _ in DECISION.findall(before)][-1]
+    return (transaction, b"committed") in outcomes
+
+
+@on_uvloop
+async def test_a_new_queue_is_on_the_brokers_disk_when_mail_goes_there(
+    broker: Broker, queue: str
+) -> None:
+    """While others are busy: every tenth was not, where the broker alone was trusted."""
+    (log,) = (broker.folder / "data").glob("*/LATEST.LOG")
+
+    async def busy() -> None:
+        async with opened(broker.url, f"{queue}-busy") as rabbit:
+            while True:
+                await asyncio.gather(*(rabbit.put(bytes(5000)) for _ in range(20)))
+
+    others = asyncio.create_task(busy())
+    for number in range(40):
+        async with opened(broker.url, f"{queue}-{number}"):
+            assert is_committed(log, f"{queue}-{number}")
+    others.cancel()
+
+
+@on_uvloop
+async def test_a_new_queue_waits_for_the_disk_where_it_cannot_be_asked_for(
+    broker: Broker, queue: str
+) -> None:
+    """Who may declare nothing else cannot hurry the broker."""
+    broker.ctl("add_user", queue, "secret")
+    broker.ctl("set_permissions", queue, f"^{queue}$", ".*", ".*")
+    url = broker.url.replace("guest:guest", f"{queue}:secret")
+    began = time.monotonic()
+    async with opened(url, queue) as rabbit:
+        assert time.monotonic() - began >= FLUSH_TIME
+        assert await rabbit.put(b"x") is None
+    began = time.monotonic()
+    async with opened(url, queue):
+        assert time.monotonic() - began < FLUSH_TIME

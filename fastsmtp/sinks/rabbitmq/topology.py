@@ -1,13 +1,15 @@
 """Exchange and queue as the settings say, declared at every connect.
 
 A declaration that the broker refuses closes its channel, so each is made on one of its own. What
-exists with other arguments is used as it is; that is warned of once.
+exists with other arguments is used as it is; that is warned of once. A queue that is new is on the
+broker's disk before mail goes there.
 """
 
+import asyncio
 import logging
 
 from aio_pika.abc import AbstractConnection
-from aio_pika.exceptions import ChannelClosed
+from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity
 from pamqp.commands import Exchange, Queue
 from pamqp.common import FieldTable
 
@@ -17,6 +19,9 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0
 """Seconds for one declaration."""
+
+FLUSH_TIME = 3.0
+"""Seconds after which a broker has written out what it keeps for two (Erlang's disk_log)."""
 
 
 class Topology:
@@ -63,6 +68,7 @@ class Topology:
             except ChannelClosed as error:
                 self._warn(f"exchange {self.exchange!r}", error)
                 await self._find_exchange(connection)
+        is_new = not await self._exists(connection)
         try:
             async with connection.channel() as channel:
                 await channel.declare_queue(
@@ -72,6 +78,19 @@ class Topology:
             self._warn(f"queue {self.queue!r}", error)
         if self.exchange:
             await self._bind(connection)
+        if is_new and durable:
+            await _flush(connection)
+
+    async def _exists(self, connection: AbstractConnection) -> bool:
+        """Whether the queue is there, whatever its arguments."""
+        try:
+            async with connection.channel() as channel:
+                await channel.declare_queue(self.queue, passive=True, timeout=TIMEOUT)
+        except ChannelNotFoundEntity:
+            return False
+        except ChannelClosed:  # another's exclusive one, no permission: declaring it tells
+            return True
+        return True
 
     async def _bind(self, connection: AbstractConnection) -> None:
         try:
@@ -89,3 +108,21 @@ class Topology:
         if what not in self._warned:
             self._warned.add(what)
             log.warning("RabbitMQ refused to declare the %s, it is used as it is: %s", what, error)
+
+
+async def _flush(connection: AbstractConnection) -> None:
+    """Have the broker write to its disk what was declared just now.
+
+    RabbitMQ 3 says that a queue is declared when the transaction is in Mnesia's log, but that it
+    was committed may stay in memory for two seconds. A broker that is killed meanwhile takes
+    the transaction as aborted: the queue is gone with all the mail in it, confirmed or not. The
+    next declaration's sync takes the first one along.
+    """
+    try:
+        async with connection.channel() as channel:
+            other = await channel.declare_queue(
+                durable=True, exclusive=True, auto_delete=True, timeout=TIMEOUT
+            )
+            await other.delete(timeout=TIMEOUT)
+    except ChannelClosed:  # no permission for it
+        await asyncio.sleep(FLUSH_TIME)

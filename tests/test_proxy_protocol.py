@@ -422,8 +422,10 @@ def test_who_finishes_its_header_when_we_end_is_told(start_daemon):
         assert daemon.process is not None
         daemon.process.terminate()
         assert idle.reply().code == 421
+        idle.close()
         late.send(V1[10:])
         assert late.reply().code == 421
+        late.close()
         assert daemon.ended(15) == 0
 
 
@@ -441,9 +443,12 @@ def test_who_finishes_its_header_while_we_stop_is_told(start_daemon):
         assert daemon.process is not None
         daemon.process.terminate()
         assert idle.reply().code == 421
+        idle.close()
         late.send(V1[10:])
         assert late.reply().code == 421
+        late.close()
         assert busy.bdat(b"Hi\r\n").code == 250
+        busy.close()
         assert daemon.ended(15) == 0
 
 

@@ -35,7 +35,9 @@ cdef enum Exchange:
 
 
 cdef class Rules:
-    cdef readonly str hostname
+    cdef bytes hostname
+    cdef bytes greeting
+    cdef dict hellos  # replies to EHLO, by all that they depend on besides
     cdef int newlines
     cdef bint strict_lines
     cdef bint eight_bit
@@ -45,6 +47,8 @@ cdef class Rules:
     cdef bint tls  # a certificate is there
     cdef bint auth  # a client must authenticate
     cdef bint insecure_auth
+
+    cdef bytes hello(self, maxsize, bint secure)
 
 
 cdef class Session:

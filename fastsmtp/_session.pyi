@@ -12,9 +12,6 @@ class Rules:
     """What the settings say to every session of a worker."""
 
     def __init__(self, settings: Settings) -> None: ...
-    @property
-    def hostname(self) -> str:
-        """The name in the greeting."""
 
 class Session:
     """One connection's dialogue (RFC 5321). Where a method gives bytes: write them, if any."""
@@ -25,7 +22,7 @@ class Session:
         """The connection's facts; `helo` is kept up to date."""
     @property
     def flowing(self) -> bool:
-        """Commands are taken, nothing is kept: the caller has replies to write and no more."""
+        """More may come in, nothing is kept: the caller has replies to write and no more."""
     @property
     def stalled(self) -> bool:
         """There is more to be said than one write should hold: write, then `proceed`."""

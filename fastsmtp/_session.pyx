@@ -59,7 +59,9 @@ cdef class Rules:
     """What the settings say to every session of a worker."""
 
     def __init__(self, settings):
-        self.hostname = settings.smtp_hostname
+        self.hostname = settings.smtp_hostname.encode()
+        self.greeting = b"220 %b ESMTP fastsmtp\r\n" % self.hostname
+        self.hellos = {}
         self.newlines = NEWLINES[settings.smtp_bare_newline]
         self.strict_lines = settings.smtp_bare_newline == "reject"
         self.eight_bit = settings.json_binary != "reject"
@@ -69,6 +71,24 @@ cdef class Rules:
         self.tls = bool(settings.smtp_certificate)
         self.auth = bool(settings.smtp_username or settings.smtp_auth)
         self.insecure_auth = settings.smtp_insecure_auth
+
+    cdef bytes hello(self, maxsize, bint secure):
+        """The reply to EHLO."""
+        lines = [self.hostname, b"PIPELINING", b"SIZE %d" % maxsize]
+        if self.eight_bit:
+            lines += [b"8BITMIME", b"SMTPUTF8"]
+        if self.tls and not secure:
+            lines.append(b"STARTTLS")
+        if self.auth and (secure or self.insecure_auth):
+            lines.append(b"AUTH PLAIN LOGIN")
+        lines += [
+            b"ENHANCEDSTATUSCODES",
+            b"CHUNKING",
+            b"DSN",
+            b"LIMITS RCPTMAX=%d" % self.maxrecipients,
+        ]
+        last = lines.pop()
+        return b"".join([b"250-%b\r\n" % line for line in lines]) + b"250 %b\r\n" % last
 
 
 cdef class Session:
@@ -95,7 +115,11 @@ cdef class Session:
 
     @property
     def flowing(self):
-        return self.phase < WAITING and self.content is None and self.backlog == 0
+        return (
+            self.phase < WAITING
+            and self.backlog == 0
+            and (self.content is None or self.content.held == 0)
+        )
 
     @property
     def stalled(self):
@@ -142,7 +166,7 @@ cdef class Session:
     def greet(self):
         if self.gate.greeting is not None:
             return self.close(self.gate.greeting)
-        return f"220 {self.rules.hostname} ESMTP fastsmtp\r\n".encode()
+        return self.rules.greeting
 
     def refuse(self):
         self.state = REFUSED
@@ -521,21 +545,11 @@ cdef class Session:
         return 0
 
     cdef bytes ehlo_reply(self):
-        lines = [self.rules.hostname.encode(), b"PIPELINING", b"SIZE %d" % self.gate.maxsize]
-        if self.rules.eight_bit:
-            lines += [b"8BITMIME", b"SMTPUTF8"]
-        if self.rules.tls and not self.peer.secure:
-            lines.append(b"STARTTLS")
-        if self.rules.auth and (self.peer.secure or self.rules.insecure_auth):
-            lines.append(b"AUTH PLAIN LOGIN")
-        lines += [
-            b"ENHANCEDSTATUSCODES",
-            b"CHUNKING",
-            b"DSN",
-            b"LIMITS RCPTMAX=%d" % self.rules.maxrecipients,
-        ]
-        last = lines.pop()
-        return b"".join([b"250-%b\r\n" % line for line in lines]) + b"250 %b\r\n" % last
+        maxsize, secure = self.gate.maxsize, self.peer.secure
+        reply = self.rules.hellos.get((maxsize, secure))
+        if reply is None:
+            reply = self.rules.hellos[maxsize, secure] = self.rules.hello(maxsize, secure)
+        return reply
 
 
 cdef Py_ssize_t line_limit(const char *line, Py_ssize_t length) noexcept:
@@ -577,7 +591,7 @@ cdef bint has_control(const char *text, Py_ssize_t length) noexcept:
 
 cdef int do_helo(Session session, bytes argument) except -1:
     if hello(session, argument):
-        session.out.append(f"250 {session.rules.hostname}\r\n".encode())
+        session.out.append(b"250 %b\r\n" % session.rules.hostname)
     return 0
 
 

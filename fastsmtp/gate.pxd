@@ -10,3 +10,7 @@ cdef class Gate:
     cdef readonly bint is_full
 
     cpdef hold(self, octets)
+    cpdef enter(self, arriving)
+    cpdef leave(self, arriving)
+    cpdef bint goes_on(self, arriving) except -1
+    cpdef bint must_wait(self, arriving) except -1

@@ -1,5 +1,5 @@
 cdef class Ids:
-    cdef str _nonce, _time
+    cdef str _high, _nonce, _time
     cdef unsigned long long _count, _millisecond
 
     cpdef str fresh(self)

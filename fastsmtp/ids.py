@@ -28,11 +28,12 @@ def _base32(number: int, digits: int) -> str:
 class Ids:
     """Makes identifiers of 30 letters and digits; one object a process."""
 
-    __slots__ = ("_count", "_millisecond", "_nonce", "_time")
+    __slots__ = ("_count", "_high", "_millisecond", "_nonce", "_time")
 
     def __init__(self) -> None:
         self._nonce = _base32(secrets.randbits(NONCE_DIGITS * 5), NONCE_DIGITS)
         self._count = 0
+        self._high = _base32(0, COUNTER_DIGITS - 2)  # digits of the count, all but the last two
         self._millisecond = 0
         self._time = ""
 
@@ -43,7 +44,6 @@ class Ids:
             self._millisecond = millisecond
             self._time = _base32(millisecond, TIME_DIGITS)
         count = self._count = self._count + 1
-        return (
-            f"{self._time}{_PAIRS[count >> 30 & 1023]}{_PAIRS[count >> 20 & 1023]}"
-            f"{_PAIRS[count >> 10 & 1023]}{_PAIRS[count & 1023]}{self._nonce}"
-        )
+        if not count & 1023:
+            self._high = _base32(count >> 10, COUNTER_DIGITS - 2)
+        return f"{self._time}{self._high}{_PAIRS[count & 1023]}{self._nonce}"

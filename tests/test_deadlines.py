@@ -152,13 +152,16 @@ class Unclosable:
         raise RuntimeError("no")
 
 
-def test_an_error_about_one_connection_keeps_no_other_alive(monkeypatch, caplog, server):
-    made = listener.protocol
-    monkeypatch.setattr(listener, "protocol", lambda *each, **more: Fails(made(*each, **more)))
-    clients = [Wire(server.port) for _ in range(3)]
-    for each in clients:
-        assert each.reply().raw == TOO_SLOW
-        assert each.hung_up()
-        each.close()
-    until(lambda: not server.connections)
+def test_an_error_about_one_connection_keeps_no_other_alive(monkeypatch, caplog):
+    made = listener.factory
+    monkeypatch.setattr(
+        listener, "factory", lambda *each, **more: lambda: Fails(made(*each, **more)())
+    )
+    with Inside(smtp_timeout=TIMEOUT) as server:
+        clients = [Wire(server.port) for _ in range(3)]
+        for each in clients:
+            assert each.reply().raw == TOO_SLOW
+            assert each.hung_up()
+            each.close()
+        until(lambda: not server.connections)
     assert "could not be closed in order" in caplog.text

@@ -48,9 +48,10 @@ class Access:
 
     def __init__(self, settings: Settings) -> None:
         self.per_ip = settings.smtp_connections_per_ip  # connections; 0: no limit
+        # None where there are none: nobody is looked up then
         self._range = Ranges(settings.smtp_range) if settings.smtp_range else None
-        self._trusted = Ranges(settings.smtp_trusted)
-        self._proxies = Ranges(settings.smtp_proxy)
+        self._trusted = Ranges(settings.smtp_trusted) if settings.smtp_trusted else None
+        self._proxies = Ranges(settings.smtp_proxy) if settings.smtp_proxy else None
 
     def admits(self, ip: str) -> bool:
         """It may connect."""
@@ -58,7 +59,7 @@ class Access:
 
     def is_proxy(self, ip: str) -> bool:
         """It must send a PROXY header before anything else."""
-        return ip in self._proxies
+        return self._proxies is not None and ip in self._proxies
 
     def judge(self, peer: Peer) -> bool:
         """Whether the client may come in; `peer` is told whether mail is taken, and trusted.
@@ -70,5 +71,5 @@ class Access:
         if peer.is_hidden:
             peer.known = admitted
             return True
-        peer.trusted = peer.remote_ip in self._trusted
+        peer.trusted = self._trusted is not None and peer.remote_ip in self._trusted
         return admitted

@@ -1,12 +1,14 @@
 from fastsmtp._session cimport Session
 from fastsmtp.envelope cimport Envelope
 from fastsmtp.gate cimport Gate
-from fastsmtp.net.intake cimport Intake
+from fastsmtp.net.reception cimport Reception
+from fastsmtp.peer cimport Peer
 from fastsmtp.replies cimport Reply
 
 
 cdef class Connection:
-    cdef object _reception, _transport, _header, _handshake, _attempt
+    cdef Reception _reception
+    cdef object _transport, _header, _handshake, _attempt
     cdef Gate _gate
     cdef bint _tls_first, _submitted, _blocked, _going_on, _half_closed, _heard
     cdef readonly bint _paused
@@ -17,7 +19,13 @@ cdef class Connection:
     cdef public double since, paused_for
     cdef public object seen_progress
 
+    cdef _welcome(self)
+    cdef Reply _too_many(self, Peer peer)
+    cdef _leave(self)
+    cdef _begin(self)
+    cdef _say(self, bytes out)
     cdef _advance(self, bytes out)
+    cdef _finish(self)
     cdef _regulate(self)
     cdef _share_memory(self)
     cdef _hold(self, Py_ssize_t octets)

@@ -5,7 +5,8 @@ Decides nothing of SMTP: what to say is the session's, what becomes of a message
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import cast
 
 from fastsmtp import replies
@@ -80,9 +81,9 @@ class Connection:
 
     # What asyncio calls
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Greet, or say why not."""
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = transport
         try:
             self._welcome()
         except Exception:
@@ -96,12 +97,7 @@ class Connection:
             if data.startswith(STARTS):
                 self._reception.complaints.unexpected(self.session.peer)
         try:
-            session = self.session
-            out = session.feed(data)
-            if self._held or self._gate.is_full or not session.flowing:
-                self._advance(out)
-            elif out:
-                self._transport.write(out)
+            self._say(self.session.feed(data))
         except Exception:
             self._fail()
 
@@ -122,7 +118,8 @@ class Connection:
             reception.open.remove(self)
             reception.places.leave()
             reception.metrics.connections_open -= 1
-            reception.lost.set()
+            if reception.refusal is not None:  # or nobody waits for it
+                reception.lost.set()
             if reception.intake.tells:
                 log.debug("disconnected", extra={"peer": self.session.peer})
 
@@ -289,6 +286,13 @@ class Connection:
 
     # The way of a message
 
+    def _say(self, out: bytes) -> None:
+        """Write; mostly nothing else has come of it."""
+        if self._held or self._half_closed or self._gate.is_full or not self.session.flowing:
+            self._advance(out)
+        elif out:
+            self._transport.write(out)
+
     def _advance(self, out: bytes) -> None:
         """Hand a finished message over, write, close: whatever the session has come to."""
         session = self.session
@@ -322,7 +326,7 @@ class Connection:
             return
         self._submitted = False
         try:
-            self._advance(self.session.resolve(reply))
+            self._say(self.session.resolve(reply))
         except Exception:
             self._fail()
 
@@ -405,11 +409,12 @@ class Connection:
             self._gate.hold(more)
 
 
-def protocol(
+def factory(
     reception: Reception, *, tls_first: bool = False, header: Header | None = None
-) -> asyncio.Protocol:
-    """A `Connection` for an accepted socket; compiled, it can have no base class."""
-    return cast("asyncio.Protocol", Connection(reception, tls_first=tls_first, header=header))
+) -> Callable[[], asyncio.Protocol]:
+    """What makes a `Connection` for each accepted socket; compiled, it can have no base class."""
+    made = partial(Connection, reception, tls_first=tls_first, header=header)
+    return cast("Callable[[], asyncio.Protocol]", made)
 
 
 def _peer(transport: asyncio.Transport) -> Peer | None:

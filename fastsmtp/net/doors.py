@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 
 from fastsmtp._proxy import Header, ProxyError, parse
-from fastsmtp.net.connection import protocol
+from fastsmtp.net.connection import factory
 from fastsmtp.net.reception import Reception
 from fastsmtp.peer import plain_address
 
@@ -117,7 +117,7 @@ class Doors:
     def _connect(self, client: socket.socket, tls_first: bool, header: Header | None) -> None:
         task = self._loop.create_task(
             self._make_connection(
-                client, lambda: protocol(self._reception, tls_first=tls_first, header=header)
+                client, factory(self._reception, tls_first=tls_first, header=header)
             )
         )
         self._tasks.add(task)

@@ -17,7 +17,7 @@ from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.net.access import Access
 from fastsmtp.net.auth.authenticator import Authenticator
-from fastsmtp.net.connection import Connection, protocol
+from fastsmtp.net.connection import Connection, factory
 from fastsmtp.net.deadlines import Deadlines
 from fastsmtp.net.doors import Doors
 from fastsmtp.net.intake import Intake
@@ -169,7 +169,7 @@ class Listener:
             self._doors.open(bound, tls_first=tls_first)
             return
         server = await asyncio.get_running_loop().create_server(
-            lambda: protocol(self._reception, tls_first=tls_first), sock=bound, backlog=BACKLOG
+            factory(self._reception, tls_first=tls_first), sock=bound, backlog=BACKLOG
         )
         self._servers.append(server)
 

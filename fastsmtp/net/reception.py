@@ -1,9 +1,6 @@
 """What all connections of a worker share; holds it, and does nothing."""
 
-from __future__ import annotations
-
 import asyncio
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastsmtp._session import Rules
@@ -22,21 +19,49 @@ if TYPE_CHECKING:
     from fastsmtp.net.connection import Connection
 
 
-@dataclass(slots=True)
 class Reception:
     """One a worker."""
 
-    rules: Rules
-    gate: Gate
-    metrics: Metrics
-    intake: Intake
-    places: Places  # open connections of all workers
-    limit: int  # of them at most
-    access: Access
-    authenticator: Authenticator
-    certificates: Certificates | None = None
-    open: set[Connection] = field(default_factory=set)
-    refusal: Reply | None = None  # what new clients are told instead of the greeting
-    ids: Ids = field(default_factory=Ids)  # of sessions, for the log
-    lost: asyncio.Event = field(default_factory=asyncio.Event)  # one of `open` has ended
-    complaints: Complaints = field(default_factory=Complaints)
+    __slots__ = (
+        "access",
+        "authenticator",
+        "certificates",
+        "complaints",
+        "gate",
+        "ids",
+        "intake",
+        "limit",
+        "lost",
+        "metrics",
+        "open",
+        "places",
+        "refusal",
+        "rules",
+    )
+
+    def __init__(
+        self,
+        rules: Rules,
+        gate: Gate,
+        metrics: Metrics,
+        intake: Intake,
+        places: Places,
+        limit: int,
+        access: Access,
+        authenticator: Authenticator,
+        certificates: Certificates | None = None,
+    ) -> None:
+        self.rules = rules
+        self.gate = gate
+        self.metrics = metrics
+        self.intake = intake
+        self.places = places  # open connections of all workers
+        self.limit = limit  # of them at most
+        self.access = access
+        self.authenticator = authenticator
+        self.certificates = certificates
+        self.open: set[Connection] = set()
+        self.refusal: Reply | None = None  # what new clients are told instead of the greeting
+        self.ids = Ids()  # of sessions, for the log
+        self.lost = asyncio.Event()  # one of `open` has ended
+        self.complaints = Complaints()

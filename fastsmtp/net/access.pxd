@@ -1,0 +1,9 @@
+from fastsmtp.peer cimport Peer
+
+
+cdef class Access:
+    cdef readonly Py_ssize_t per_ip
+    cdef object _range, _trusted, _proxies
+
+    cpdef bint admits(self, str ip) except -1
+    cpdef bint judge(self, Peer peer) except -1

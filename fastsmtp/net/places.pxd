@@ -1,0 +1,14 @@
+import cython
+
+
+cdef class Places:
+    cdef object _memory, _cells
+    cdef unsigned int[::1] _counts
+    cdef bytes _key
+    cdef Py_ssize_t _slot
+
+    cpdef enter(self)
+    cpdef leave(self)
+
+    @cython.locals(total=cython.Py_ssize_t, count=cython.uint)
+    cpdef Py_ssize_t taken(self)

@@ -1,0 +1,22 @@
+from fastsmtp._session cimport Rules
+from fastsmtp.gate cimport Gate
+from fastsmtp.ids cimport Ids
+from fastsmtp.metrics cimport Metrics
+from fastsmtp.net.access cimport Access
+from fastsmtp.net.intake cimport Intake
+from fastsmtp.net.places cimport Places
+from fastsmtp.replies cimport Reply
+
+
+cdef class Reception:
+    cdef readonly Rules rules
+    cdef readonly Gate gate
+    cdef readonly Metrics metrics
+    cdef readonly Intake intake
+    cdef readonly Places places
+    cdef readonly Py_ssize_t limit
+    cdef readonly Access access
+    cdef readonly object authenticator, certificates, lost, complaints
+    cdef readonly set open
+    cdef public Reply refusal
+    cdef readonly Ids ids

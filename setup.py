@@ -11,7 +11,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 BUILDS = {
-    "release": (["-O3", "-DCYTHON_WITHOUT_ASSERTIONS=1", "-Wno-unused-function"], []),
+    "release": (["-O3", "-g0", "-DCYTHON_WITHOUT_ASSERTIONS=1", "-Wno-unused-function"], []),
     "debug": (["-O0", "-g", "-UNDEBUG"], []),
     "sanitize": (
         ["-O1", "-g", "-UNDEBUG", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"],

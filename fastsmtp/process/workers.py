@@ -62,7 +62,7 @@ class WorkerProcess:
     ended: "asyncio.Future[int]" = field(init=False)  # the exit status, negative for a signal
     _ready: "asyncio.Future[str]" = field(init=False)
     _writer: asyncio.StreamWriter = field(init=False)
-    _answers: list["asyncio.Future[bool]"] = field(default_factory=list)
+    _answer: "asyncio.Future[bool] | None" = None  # to a question that it was asked
     _tasks: list["asyncio.Task[Any]"] = field(default_factory=list)
 
     async def start(self) -> None:
@@ -118,16 +118,17 @@ class WorkerProcess:
     async def ask(self, seconds: float | None = ANSWER_TIMEOUT) -> None:
         """Let it tell its counters; `answers` and `last` hold what came of it.
 
-        It has so many seconds; None: as many as it likes.
+        It has so many seconds; None: as many as it likes. Who asks while it was asked already
+        waits for the same answer.
         """
         if self.ended.done():
             return
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._answers.append(answer)
-        self._tell({"snapshot": True})
+        if self._answer is None:
+            self._answer = asyncio.get_running_loop().create_future()
+            self._tell({"snapshot": True})
         try:
             async with asyncio.timeout(seconds):
-                self.answers = await answer
+                self.answers = await asyncio.shield(self._answer)
         except TimeoutError:
             self.answers = False
 
@@ -177,19 +178,19 @@ class WorkerProcess:
             if not self._ready.done():
                 self._ready.set_exception(WorkerError(f"a worker {self.how_it_ended} at its start"))
                 self._ready.exception()  # nobody may be waiting
-            for answer in self._answers:
-                if not answer.done():
-                    answer.set_result(False)
+            self._answered(False)
 
     def _take(self, message: dict[str, Any]) -> None:
         if "snapshot" in message:
             self.last = message["snapshot"]
-            answers, self._answers = self._answers, []
-            for answer in answers:
-                if not answer.done():
-                    answer.set_result(True)
+            self._answered(True)
         elif "ready" in message:
             self._ready.set_result(message["ready"])
         elif "failed" in message and not self._ready.done():
             self._ready.set_exception(WorkerError(message["failed"]))
             self._ready.exception()
+
+    def _answered(self, told: bool) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.set_result(told)

@@ -68,18 +68,27 @@ class Topology:
             except ChannelClosed as error:
                 self._warn(f"exchange {self.exchange!r}", error)
                 await self._find_exchange(connection)
-        is_new = not await self._exists(connection)
-        try:
-            async with connection.channel() as channel:
-                await channel.declare_queue(
-                    self.queue, durable=durable, arguments=self.arguments(), timeout=TIMEOUT
-                )
-        except ChannelClosed as error:
-            self._warn(f"queue {self.queue!r}", error)
+        is_new = await self._declare_queue(connection)
         if self.exchange:
             await self._bind(connection)
         if is_new and durable:
             await _flush(connection)
+
+    async def _declare_queue(self, connection: AbstractConnection) -> bool:
+        """Whether it was made just now."""
+        existed = await self._exists(connection)
+        try:
+            async with connection.channel() as channel:
+                await channel.declare_queue(
+                    self.queue,
+                    durable=self._settings.rabbitmq_durable,
+                    arguments=self.arguments(),
+                    timeout=TIMEOUT,
+                )
+        except ChannelClosed as error:
+            self._warn(f"queue {self.queue!r}", error)
+            return False
+        return not existed
 
     async def _exists(self, connection: AbstractConnection) -> bool:
         """Whether the queue is there, whatever its arguments."""

@@ -8,7 +8,7 @@ from fastsmtp.replies cimport Reply
 
 cdef class Connection:
     cdef Reception _reception
-    cdef object _transport, _header, _handshake, _attempt
+    cdef object _transport, _header, _attempt
     cdef Gate _gate
     cdef bint _tls_first, _submitted, _blocked, _going_on, _half_closed, _heard
     cdef readonly bint _paused
@@ -16,6 +16,7 @@ cdef class Connection:
     cdef Py_ssize_t _held
     cdef readonly Session session
     cdef public bint waits_for_memory
+    cdef readonly bint is_shaking_hands
     cdef public double since, paused_for
     cdef public object seen_progress
 

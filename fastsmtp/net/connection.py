@@ -5,7 +5,8 @@ Decides nothing of SMTP: what to say is the session's, what becomes of a message
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -16,7 +17,7 @@ from fastsmtp.envelope import Envelope
 from fastsmtp.net.auth.authenticator import Attempt
 from fastsmtp.net.proxy import STARTS, introduce
 from fastsmtp.net.reception import Reception
-from fastsmtp.net.tls import shake_hands
+from fastsmtp.net.tls_stream import TlsStream
 from fastsmtp.peer import Peer, plain_address
 from fastsmtp.replies import Reply
 
@@ -36,7 +37,6 @@ class Connection:
         "_gate",
         "_going_on",
         "_half_closed",
-        "_handshake",
         "_header",
         "_heard",
         "_held",
@@ -45,6 +45,7 @@ class Connection:
         "_submitted",
         "_tls_first",
         "_transport",
+        "is_shaking_hands",
         "paused_for",
         "seen_progress",
         "session",
@@ -62,8 +63,8 @@ class Connection:
         self._gate = reception.gate
         self._tls_first = tls_first
         self._header = header
-        self._handshake: asyncio.Task[None] | None = None  # of TLS, while it goes on
         self._transport: asyncio.Transport
+        self.is_shaking_hands = False  # TLS has begun, and its handshake goes on
         self._submitted = False  # the intake has the session's message
         self._attempt: Attempt | None = None  # the authenticator has the session's credentials
         self._paused = False  # reading is
@@ -102,9 +103,9 @@ class Connection:
             self._fail()
 
     def eof_received(self) -> bool:
-        """The client sends no more, but may wait for a reply; TLS has no half-closed state here."""
+        """The client sends no more, but may wait for a reply."""
         self._half_closed = True
-        return self._is_answering and not self.session.closing and not self.session.peer.tls
+        return self._is_answering and not self.session.closing
 
     def connection_lost(self, exc: Exception | None) -> None:
         """What is with the sink goes on; its reply has nowhere to go."""
@@ -137,7 +138,7 @@ class Connection:
 
     def stop(self) -> None:
         """End when no transaction is open; in the middle of a handshake, after it."""
-        if self._handshake is not None:
+        if self.is_shaking_hands:
             return
         try:
             self._advance(self.session.stop())
@@ -146,7 +147,8 @@ class Connection:
 
     def close(self, reply: Reply) -> None:
         """Say `reply` and end; in the middle of a handshake nothing can be said."""
-        if self._handshake is not None:
+        if self.is_shaking_hands:
+            log.debug("no end of TLS's handshake, hung up", extra={"peer": self.session.peer})
             self.abort()
             return
         try:
@@ -243,46 +245,34 @@ class Connection:
         self._share_memory()
         certificates = self._reception.certificates
         assert certificates is not None  # or there is no TLS port, and the session says 454
-        handshake = shake_hands(
-            self._transport, cast("asyncio.Protocol", self), certificates.context
-        )
-        self._handshake = asyncio.get_running_loop().create_task(self._secure(handshake))
+        self.is_shaking_hands = True
+        stream = TlsStream(self._transport, self, certificates.context)
+        self._transport = cast("asyncio.Transport", stream)
+        self._regulate()
 
-    async def _secure(self, handshake: Awaitable[asyncio.Transport]) -> None:
-        transport = None
+    def secured(self, version: str, cipher: str) -> None:
+        """See `tls_stream.Secured`."""
+        self.is_shaking_hands = False
+        session = self.session
+        peer = session.peer
+        peer.tls, peer.cipher, peer.secure = version, cipher, True
         try:
-            transport = await handshake
-        except OSError as error:
-            why = str(error) or "the client hung up"
-            log.debug("TLS handshake failed: %s", why, extra={"peer": self.session.peer})
-            if self._tls_first and "WRONG_VERSION_NUMBER" in why:
-                self._reception.complaints.not_tls(self.session.peer)
-        except Exception:
-            log.exception("a TLS handshake failed", extra={"peer": self.session.peer})
-        finally:
-            self._handshake = None
-        if transport is None:
-            self.abort()
-            self.connection_lost(None)
-            return
-        try:
-            self._go_on_secured(transport)
+            if session.starting_tls:
+                session.secured()
+                if self._reception.refusal is not None:
+                    self.close(self._reception.refusal)
+            else:
+                self._begin()
         except Exception:
             self._fail()
 
-    def _go_on_secured(self, transport: asyncio.Transport) -> None:
-        session = self.session
-        session.peer.tls = transport.get_extra_info("ssl_object").version()
-        session.peer.cipher = transport.get_extra_info("cipher")[0]
-        session.peer.secure = True
-        self._transport = transport
-        self._paused = self._blocked = False
-        if session.starting_tls:
-            session.secured()
-            if self._reception.refusal is not None:
-                self.close(self._reception.refusal)
-        else:
-            self._begin()
+    def insecure(self, error: ssl.SSLError | None) -> None:
+        """See `tls_stream.Secured`."""
+        log.debug(
+            "TLS failed: %s", error or "the client hung up", extra={"peer": self.session.peer}
+        )
+        if self._tls_first and error is not None and error.reason == "WRONG_VERSION_NUMBER":
+            self._reception.complaints.not_tls(self.session.peer)
 
     # The way of a message
 

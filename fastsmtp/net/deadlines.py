@@ -18,6 +18,9 @@ REFUSED = 30.0
 PATIENCE = 60.0
 """Seconds that content waits for memory; then what came is thrown away, and what comes, too."""
 
+HANDSHAKE = 10.0
+"""Seconds that a client has for TLS's, after STARTTLS and on a TLS port."""
+
 LINGER = 5.0
 """Seconds that a client has to read the last reply and close."""
 
@@ -76,6 +79,8 @@ class Deadlines:
         session = connection.session
         if session.closing:
             return LINGER
+        if connection.is_shaking_hands:
+            return min(HANDSHAKE, self._timeout)
         if session.refused:
             return min(REFUSED, self._timeout)
         if session.in_content:

@@ -1,4 +1,4 @@
-"""TLS: what the settings' certificates make of it, kept up to date, and the handshake.
+"""TLS: what the settings' certificates make of it, kept up to date.
 
 Reads PEM files, tells in words what is wrong with them, picks one by SNI, and notices when they
 change on disk. A connection takes the context of the moment: one that has begun keeps its own.
@@ -9,12 +9,10 @@ import contextlib
 import hashlib
 import logging
 import ssl
-import types
-from collections.abc import Awaitable, Collection, Coroutine, Generator, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -22,12 +20,6 @@ from cryptography.x509.oid import NameOID
 from fastsmtp.settings import Settings
 
 log = logging.getLogger(__name__)
-
-HANDSHAKE_TIMEOUT = 10.0
-"""Seconds that a client has for it, after STARTTLS and on a TLS port."""
-
-SHUTDOWN_TIMEOUT = 5.0
-"""Seconds that a client has to answer the end of TLS with its own."""
 
 LOOK_INTERVAL = 20.0
 """Seconds between looks at the files. A change is taken when it has not moved for one."""
@@ -179,48 +171,12 @@ class Certificates:
         log.info("the certificate has changed: %s", ", ".join(map(str, pairs)))
 
 
-def shake_hands(
-    transport: asyncio.Transport, protocol: asyncio.Protocol, context: ssl.SSLContext
-) -> Coroutine[Any, Any, asyncio.Transport]:
-    """Go on with TLS; gives, when awaited, the transport that `protocol` uses then.
-
-    From this call on, not from the await, everything that comes in is the handshake's: a task of
-    its own would begin too late for a client that speaks first. Raises OSError; nobody may have
-    called `connection_lost` then.
-    """
-    transport.pause_reading()
-    starting: Any = asyncio.get_running_loop().start_tls(
-        transport,
-        protocol,
-        context,
-        server_side=True,
-        ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
-        ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
-    )
-    return _secured(_rest(starting, starting.send(None)))
-
-
-@types.coroutine
-def _rest(begun: Any, waiter: Any) -> Generator[Any, Any, asyncio.Transport | None]:
-    """What is left of a coroutine that was sent its first None and gave this future."""
-    yield waiter
-    transport: asyncio.Transport | None = yield from begun
-    return transport
-
-
-async def _secured(starting: Awaitable[asyncio.Transport | None]) -> asyncio.Transport:
-    transport = await starting
-    # uvloop takes a connection that was aborted during the handshake for one that is done.
-    if transport is None or transport.is_closing() or not transport.get_extra_info("cipher"):
-        raise ConnectionResetError("the client is gone")
-    return transport
-
-
 def _context(settings: Settings) -> ssl.SSLContext:
     """A context without a certificate. Raises CertificateError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = VERSIONS[settings.smtp_tls_minimum]
     context.options |= ssl.OP_NO_RENEGOTIATION
+    context.num_tickets = 1  # each costs as much as a message's TLS; a session resumed gives one
     if settings.smtp_ciphers:
         try:
             context.set_ciphers(settings.smtp_ciphers)

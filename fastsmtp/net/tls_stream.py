@@ -1,0 +1,246 @@
+"""TLS on an accepted connection: the protocol of its transport, and the transport of its client.
+
+Takes octets from the wire, gives `protocol` what is in them; takes its replies, gives the transport
+one write for a read. Never waits, never reads on while `protocol` has paused it, and keeps no more
+than one read of the transport then. OpenSSL is Python's `ssl`; how long a handshake or an end may
+take is the deadlines'.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from typing import Protocol, cast
+
+RECORD = 16 * 1024
+"""Octets of a record's content (RFC 8446 §5.1), and so many that OpenSSL is given at once."""
+
+
+class Secured(Protocol):
+    """The protocol above: asyncio's, and what becomes of the handshake."""
+
+    def secured(self, version: str, cipher: str) -> None:
+        """It is done; what comes now was encrypted."""
+
+    def insecure(self, error: ssl.SSLError | None) -> None:
+        """TLS failed, for this reason or because the client left; `connection_lost` follows."""
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol, for this and what follows."""
+
+    def eof_received(self) -> bool:
+        """True: the connection stays open for what is still to be said."""
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+
+    def resume_writing(self) -> None:
+        """It has read."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The last call."""
+
+
+class TlsStream:
+    """One connection's, from its ClientHello on."""
+
+    __slots__ = (
+        "_busy",
+        "_done",
+        "_fed",
+        "_incoming",
+        "_outgoing",
+        "_over",
+        "_paused",
+        "_protocol",
+        "_silent",
+        "_tls",
+        "_transport",
+        "_unread",
+    )
+
+    def __init__(
+        self, transport: asyncio.Transport, protocol: Secured, context: ssl.SSLContext
+    ) -> None:
+        """From now on all that comes in through `transport` is TLS."""
+        self._transport = transport
+        self._protocol: Secured | None = protocol  # until the connection is lost
+        self._incoming = ssl.MemoryBIO()  # from the wire
+        self._outgoing = ssl.MemoryBIO()  # for the wire, not written yet
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._unread = b""  # from the wire, of which OpenSSL has had the first `_fed`
+        self._fed = 0
+        self._done = False  # the handshake is
+        self._busy = False  # what was read is on its way up: replies wait for its end
+        self._paused = False  # `protocol` takes no more
+        self._over = False  # what still comes is thrown away
+        self._silent = False  # close_notify was said, or will never be
+        transport.set_protocol(cast("asyncio.Protocol", self))
+
+    # What the transport calls
+
+    def data_received(self, data: bytes) -> None:
+        """Octets from the wire; there is no rest of others, or it would be paused."""
+        if not self._over:
+            self._unread, self._fed = data, 0
+            self._go_on()
+
+    def eof_received(self) -> bool:
+        """The wire's end, with or without TLS's before it: SMTP knows itself what is whole."""
+        if self._protocol is None:
+            return False
+        if not self._done:
+            self._fail(None)
+            return False
+        return self._protocol.eof_received()
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        if self._protocol is not None:
+            self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        if self._protocol is not None:
+            self._protocol.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The last call; nobody is held any longer."""
+        protocol, self._protocol = self._protocol, None
+        self._end()
+        if protocol is not None:
+            protocol.connection_lost(exc)
+
+    # What the protocol calls, as a transport's
+
+    def write(self, data: bytes) -> None:
+        """Say this, encrypted."""
+        if self._silent:
+            return
+        at = self._tls.write(data)
+        while at < len(data):
+            at += self._tls.write(memoryview(data)[at:])
+        if not self._busy:
+            self._flush()
+
+    def can_write_eof(self) -> bool:
+        """TLS has an end of its own, each way (RFC 8446 §6.1)."""
+        return True
+
+    def write_eof(self) -> None:
+        """Say no more, and throw away what still comes until the client hangs up."""
+        if not self._silent:
+            self._say_goodbye()
+            self._transport.write_eof()
+
+    def close(self) -> None:
+        """Say no more, and hang up when all is written."""
+        if not self._silent:
+            self._say_goodbye()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Hang up at once."""
+        self._end()
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        """It was closed or aborted."""
+        return self._transport.is_closing()
+
+    def pause_reading(self) -> None:
+        """Give `protocol` nothing until `resume_reading`."""
+        self._paused = True
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on, when others had their turn, with what has been read."""
+        self._paused = False
+        if self._fed < len(self._unread) or self._incoming.pending:
+            asyncio.get_running_loop().call_soon(self._resume)
+        else:
+            self._transport.resume_reading()
+
+    def _resume(self) -> None:
+        if not self._paused and not self._over:
+            self._go_on()
+        if not self._paused:
+            self._transport.resume_reading()
+
+    # Between the two
+
+    def _go_on(self) -> None:
+        """Shake hands, then give `protocol` what is in the octets that have come."""
+        self._busy = True
+        try:
+            if self._done or self._shake_hands():
+                self._read()
+        except ssl.SSLError as error:
+            self._fail(error)
+        finally:
+            self._busy = False
+            self._flush()
+
+    def _shake_hands(self) -> bool:
+        """Whether it is done."""
+        while self._feed():
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            self._done = True
+            cipher = self._tls.cipher()
+            assert self._protocol is not None
+            assert cipher is not None
+            self._protocol.secured(self._tls.version() or "", cipher[0])
+            return True
+        return False
+
+    def _read(self) -> None:
+        while not self._paused and not self._over and (self._incoming.pending or self._feed()):
+            try:
+                data = self._tls.read(RECORD)
+            except ssl.SSLWantReadError:  # a part of a record; OpenSSL has it
+                continue
+            assert self._protocol is not None
+            if data:
+                self._protocol.data_received(data)
+            else:
+                self._over = True
+                if not self._protocol.eof_received():
+                    self.close()
+
+    def _feed(self) -> bool:
+        """Give OpenSSL more of what came, in small parts: its buffer never becomes smaller."""
+        fed = self._fed
+        if fed == len(self._unread):
+            self._unread, self._fed = b"", 0
+            return False
+        if not fed and len(self._unread) <= RECORD:
+            self._fed = self._incoming.write(self._unread)
+        else:
+            self._fed += self._incoming.write(memoryview(self._unread)[fed : fed + RECORD])
+        return True
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._transport.write(self._outgoing.read())
+
+    def _say_goodbye(self) -> None:
+        """close_notify (RFC 8446 §6.1); the client's own is not waited for."""
+        self._end()
+        with contextlib.suppress(ssl.SSLError):  # the client's own has not come
+            self._tls.unwrap()
+        self._flush()
+
+    def _fail(self, error: ssl.SSLError | None) -> None:
+        """It is no TLS, or none that is ours: OpenSSL's alert tells the client, where it is TLS."""
+        if self._protocol is not None and not self._over:
+            self._protocol.insecure(error)
+            self._end()
+            self._flush()
+            self._transport.close()
+
+    def _end(self) -> None:
+        """Nothing is said or heard any more."""
+        self._over = self._silent = True
+        self._unread, self._fed = b"", 0

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -107,8 +106,7 @@ class Discarding(OwnDaemon):
         super().stop()
         result = json.loads(self.result.read_text())
         judge(result["last"].encode())
-        found = result["last"][result["last"].index('"mime":') :].encode()
-        assert result["contents"] == {str(zlib.crc32(found)): self.messages}, result["contents"]
+        assert (result["equal"], result["other"]) == (self.messages, 0), result
 
 
 class Queue:

@@ -84,6 +84,7 @@ cdef class Session:
     cdef readonly Reply refusal  # of the message, or of a chunk, where it is known
     cdef readonly unsigned long long received
 
+    cpdef bint flows(self) noexcept
     cpdef bytes feed(self, bytes data)
     cpdef bytes resolve(self, Reply reply)
     cdef bytes go_on(self)

@@ -20,8 +20,7 @@ class Session:
     @property
     def peer(self) -> Peer:
         """The connection's facts; `helo` is kept up to date."""
-    @property
-    def flowing(self) -> bool:
+    def flows(self) -> bool:
         """More may come in, nothing is kept: the caller has replies to write and no more."""
     @property
     def stalled(self) -> bool:

@@ -113,8 +113,7 @@ cdef class Session:
     def waiting(self):
         return self.phase == WAITING
 
-    @property
-    def flowing(self):
+    cpdef bint flows(self) noexcept:
         return (
             self.phase < WAITING
             and self.backlog == 0

@@ -1,5 +1,9 @@
-cdef class Ids:
-    cdef str _high, _nonce, _time
-    cdef unsigned long long _count, _millisecond
+import cython
 
+
+cdef class Ids:
+    cdef str _counted, _nonce, _time
+    cdef unsigned long long _count, _second
+
+    @cython.locals(millisecond=cython.ulonglong, count=cython.ulonglong)
     cpdef str fresh(self)

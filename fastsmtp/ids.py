@@ -28,22 +28,26 @@ def _base32(number: int, digits: int) -> str:
 class Ids:
     """Makes identifiers of 30 letters and digits; one object a process."""
 
-    __slots__ = ("_count", "_high", "_millisecond", "_nonce", "_time")
+    __slots__ = ("_count", "_counted", "_nonce", "_second", "_time")
 
     def __init__(self) -> None:
         self._nonce = _base32(secrets.randbits(NONCE_DIGITS * 5), NONCE_DIGITS)
         self._count = 0
-        self._high = _base32(0, COUNTER_DIGITS - 2)  # digits of the count, all but the last two
-        self._millisecond = 0
-        self._time = ""
+        self._second = 0  # 1,024 milliseconds
+        # Their digits, less the last two, which are looked up
+        self._time = _base32(0, TIME_DIGITS - 2)
+        self._counted = _base32(0, COUNTER_DIGITS - 2)
 
     def fresh(self) -> str:
         """An identifier that was never given before."""
         millisecond = time.time_ns() // 1_000_000
-        if millisecond != self._millisecond:
-            self._millisecond = millisecond
-            self._time = _base32(millisecond, TIME_DIGITS)
+        if millisecond >> 10 != self._second:
+            self._second = millisecond >> 10
+            self._time = _base32(self._second, TIME_DIGITS - 2)
         count = self._count = self._count + 1
         if not count & 1023:
-            self._high = _base32(count >> 10, COUNTER_DIGITS - 2)
-        return f"{self._time}{self._high}{_PAIRS[count & 1023]}{self._nonce}"
+            self._counted = _base32(count >> 10, COUNTER_DIGITS - 2)
+        return (
+            f"{self._time}{_PAIRS[millisecond & 1023]}"
+            f"{self._counted}{_PAIRS[count & 1023]}{self._nonce}"
+        )

@@ -4,8 +4,6 @@ Takes nothing from a client: text that a client sent goes through `escaping` fir
 A reply knows its bytes, so that sending one costs no formatting.
 """
 
-from collections.abc import Sequence
-
 from fastsmtp.escaping import printable
 
 MAX_LINE = 512
@@ -38,16 +36,22 @@ class Reply:
         self.code = code
         self.enhanced = enhanced
         self.lines = lines
-        status = f"{enhanced} " if enhanced else ""
-        more = f"{code}-{status}"
-        last = f"{code} {status}{lines[-1]}\r\n"
-        text = "".join([f"{more}{line}\r\n" for line in lines[:-1]]) + last
-        self.wire = text.encode()
-        if len(self.wire) > MAX_LINE:
-            self.wire = b"".join(map(_cut, text.split("\r\n")[:-1]))
+        self.wire = _wire(code, enhanced, lines)
 
     def __repr__(self) -> str:
         return f"<Reply {self.code} {self.enhanced} {self.lines[0]}>"
+
+
+def _wire(code: int, enhanced: str, lines: tuple[str, ...]) -> bytes:
+    status = f"{enhanced} " if enhanced else ""
+    text = f"{code} {status}{lines[-1]}\r\n"
+    if len(lines) > 1:
+        more = f"{code}-{status}"
+        text = "".join([f"{more}{line}\r\n" for line in lines[:-1]]) + text
+    wire = text.encode()
+    if len(wire) > MAX_LINE:
+        wire = b"".join(map(_cut, text.split("\r\n")[:-1]))
+    return wire
 
 
 def _cut(line: str) -> bytes:
@@ -57,7 +61,7 @@ def _cut(line: str) -> bytes:
     return encoded + b"\r\n"
 
 
-def queued(stored: Sequence[tuple[str, str]]) -> Reply:
+def queued(stored: list[tuple[str, str]]) -> Reply:
     """The 250 for a message whose every recipient is stored: one identifier line a recipient.
 
     `stored` holds (message-id, recipient mailbox). Lines are added while the whole reply stays

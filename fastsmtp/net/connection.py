@@ -278,7 +278,7 @@ class Connection:
 
     def _say(self, out: bytes) -> None:
         """Write; mostly nothing else has come of it."""
-        if self._held or self._half_closed or self._gate.is_full or not self.session.flowing:
+        if self._held or self._half_closed or self._gate.is_full or not self.session.flows():
             self._advance(out)
         elif out:
             self._transport.write(out)

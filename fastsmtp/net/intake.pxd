@@ -1,5 +1,7 @@
+import cython
+
 from fastsmtp._session cimport Session
-from fastsmtp.envelope cimport Envelope
+from fastsmtp.envelope cimport Envelope, Recipient
 from fastsmtp.gate cimport Gate
 from fastsmtp.metrics cimport Metrics
 from fastsmtp.payload cimport Composer
@@ -19,6 +21,8 @@ cdef class Arrival:
 
     cpdef hold(self, Py_ssize_t octets)
     cpdef Reply rejected(self, Reply reply)
+
+    @cython.locals(recipient=Recipient, position=cython.Py_ssize_t)
     cdef Reply _stored(self)
     cdef Reply _ended(self, Reply reply, list ids)
 

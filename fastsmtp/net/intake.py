@@ -73,11 +73,13 @@ class Arrival:
         metrics.messages += 1
         metrics.recipients += len(self.outgoing)
         metrics.octets += self.size
-        stored = [
-            (outgoing.id, recipient.mailbox)
-            for outgoing, recipient in zip(self.outgoing, self.envelope.recipients, strict=True)
-        ]
-        return self._ended(replies.queued(stored), [message_id for message_id, _ in stored])
+        ids = []
+        stored = []
+        for position, recipient in enumerate(self.envelope.recipients):
+            message_id = self.outgoing[position].id
+            ids.append(message_id)
+            stored.append((message_id, recipient.mailbox))
+        return self._ended(replies.queued(stored), ids)
 
     def _ended(self, reply: Reply, ids: list[str]) -> Reply:
         intake = self._intake

@@ -27,17 +27,20 @@ def judge(report: Report, record_property: Record) -> None:
 
 
 @pytest.mark.timeout(300 * ROUNDS)
+@pytest.mark.parametrize(("kind", "times"), [("classic", 5), ("quorum", 2)])
 def test_no_mail_is_lost_when_the_broker_is_killed(
     make_broker: Callable[..., Broker],
     start_daemon: Callable[..., Daemon],
     ledger: Ledger,
     record_property: Record,
+    kind: str,
+    times: int,
 ) -> None:
     broker = make_broker()
     broker.start()
     inbox = RabbitmqInbox(broker)
-    daemon = start_daemon(smtp_port=lasting_port(), **inbox.settings)
-    kills = kill_broker(broker, daemon, ledger, 5 * ROUNDS)
+    daemon = start_daemon(smtp_port=lasting_port(), rabbitmq_queue_type=kind, **inbox.settings)
+    kills = kill_broker(broker, daemon, ledger, times * ROUNDS)
     flowed = ", ".join(f"{kill.back:.1f} s" for kill in kills)
     record_property("ledger", f"mail flowed {flowed} after the broker's returns")
     judge(settle(daemon, inbox, ledger), record_property)

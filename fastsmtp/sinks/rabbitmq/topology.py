@@ -7,6 +7,7 @@ broker's disk before mail goes there.
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity
@@ -21,7 +22,7 @@ TIMEOUT = 10.0
 """Seconds for one declaration."""
 
 FLUSH_TIME = 3.0
-"""Seconds after which a broker has written out what it keeps for two (Erlang's disk_log)."""
+"""Seconds after which a broker has written out what it keeps for two."""
 
 
 class Topology:
@@ -72,7 +73,7 @@ class Topology:
         if self.exchange:
             await self._bind(connection)
         if is_new and durable:
-            await _flush(connection)
+            await self._flush(connection)
 
     async def _declare_queue(self, connection: AbstractConnection) -> bool:
         """Whether it was made just now."""
@@ -101,6 +102,25 @@ class Topology:
             return True
         return True
 
+    async def _flush(self, connection: AbstractConnection) -> None:
+        """Have the broker write to its disk what was declared just now.
+
+        RabbitMQ 3 says that a queue is declared when the transaction is in Mnesia's log, but that
+        it was committed may stay in memory for two seconds, and what a quorum queue's files are
+        called for half a second. A broker that is killed meanwhile takes the transaction as
+        aborted, or finds no files: the mail in the queue is gone, confirmed or not. The next
+        declaration's sync takes the transaction along; nothing but time helps a quorum queue.
+        """
+        if self._settings.rabbitmq_queue_type != "quorum":
+            with suppress(ChannelClosed):  # no permission for it
+                async with connection.channel() as channel:
+                    other = await channel.declare_queue(
+                        durable=True, exclusive=True, auto_delete=True, timeout=TIMEOUT
+                    )
+                    await other.delete(timeout=TIMEOUT)
+                return
+        await asyncio.sleep(FLUSH_TIME)
+
     async def _bind(self, connection: AbstractConnection) -> None:
         try:
             async with connection.channel() as channel:
@@ -117,21 +137,3 @@ class Topology:
         if what not in self._warned:
             self._warned.add(what)
             log.warning("RabbitMQ refused to declare the %s, it is used as it is: %s", what, error)
-
-
-async def _flush(connection: AbstractConnection) -> None:
-    """Have the broker write to its disk what was declared just now.
-
-    RabbitMQ 3 says that a queue is declared when the transaction is in Mnesia's log, but that it
-    was committed may stay in memory for two seconds. A broker that is killed meanwhile takes
-    the transaction as aborted: the queue is gone with all the mail in it, confirmed or not. The
-    next declaration's sync takes the first one along.
-    """
-    try:
-        async with connection.channel() as channel:
-            other = await channel.declare_queue(
-                durable=True, exclusive=True, auto_delete=True, timeout=TIMEOUT
-            )
-            await other.delete(timeout=TIMEOUT)
-    except ChannelClosed:  # no permission for it
-        await asyncio.sleep(FLUSH_TIME)

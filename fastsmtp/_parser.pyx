@@ -82,6 +82,15 @@ cdef struct Cursor:
     const unsigned char *end
 
 
+cdef bytes in_upper(const char *text, Py_ssize_t length):
+    cdef bytes made = PyBytes_FromStringAndSize(NULL, length)
+    cdef char *octets = PyBytes_AS_STRING(made)
+    cdef Py_ssize_t i
+    for i in range(length):
+        octets[i] = upper(text[i])
+    return made
+
+
 # The characters of the verb in upper case, and the argument without spaces around it.
 cpdef tuple split_command(bytes line):
     cdef const char *start = PyBytes_AS_STRING(line)
@@ -91,8 +100,8 @@ cpdef tuple split_command(bytes line):
         end -= 1
     stop = <const char *> memchr(start, c" ", end - start)
     if stop == NULL:
-        return PyBytes_FromStringAndSize(start, end - start).upper(), b""
-    verb = PyBytes_FromStringAndSize(start, stop - start).upper()
+        return in_upper(start, end - start), b""
+    verb = in_upper(start, stop - start)
     while stop < end and stop[0] == c" ":
         stop += 1
     return verb, PyBytes_FromStringAndSize(stop, end - stop)

@@ -45,6 +45,11 @@ _MAIL_PROBLEMS = {
 }
 _RCPT_PROBLEMS = {**_MAIL_PROBLEMS, "mailbox": replies.BAD_RECIPIENT}
 
+# Said for every message, so they are looked up once.
+cdef Reply SENDER_OK = replies.SENDER_OK
+cdef Reply RECIPIENT_OK = replies.RECIPIENT_OK
+cdef Reply GO_AHEAD = replies.GO_AHEAD
+
 # Who speaks first like this is a browser, or a form that a browser was made to send.
 _HTTP_VERBS = frozenset(
     b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PRI".split()
@@ -642,7 +647,7 @@ cdef int do_mail(Session session, bytes argument) except -1:
         envid=mail.envid,
     )
     session.state = SENDER
-    return session.say(replies.SENDER_OK)
+    return session.say(SENDER_OK)
 
 
 cdef int do_rcpt(Session session, bytes argument) except -1:
@@ -658,7 +663,7 @@ cdef int do_rcpt(Session session, bytes argument) except -1:
         return session.say(_RCPT_PROBLEMS[error.problem])
     recipients.append(Recipient(rcpt.mailbox, rcpt.notify, rcpt.orcpt))
     session.state = RECIPIENTS
-    return session.say(replies.RECIPIENT_OK)
+    return session.say(RECIPIENT_OK)
 
 
 cdef int do_data(Session session, bytes argument) except -1:
@@ -666,7 +671,7 @@ cdef int do_data(Session session, bytes argument) except -1:
         return session.say(replies.BAD_ARGUMENT)
     session.begin_content()
     session.phase = DATA
-    return session.say(replies.GO_AHEAD)
+    return session.say(GO_AHEAD)
 
 
 cdef int do_bdat(Session session, bytes argument) except -1:

@@ -234,7 +234,7 @@ class Connection:
         if refusal is not None:
             self.close(refusal)
         else:
-            self._advance(self.session.greet())
+            self._say(self.session.greet())
 
     # TLS
 

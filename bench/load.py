@@ -1,6 +1,7 @@
 """What is sent to a server, and the process that sends it."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -55,11 +56,17 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[rank]
 
 
+ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_TRIM_THRESHOLD_": str(16 << 20)}
+"""Of the generator: uvloop's TLS asks for 256 KiB a record, and glibc gives each back to the kernel
+and gets it again, unless it has learnt better; whether it does depends on the server's replies."""
+
+
 def start(load: Load, port: int) -> "subprocess.Popen[bytes]":
     """The generator at work; SIGTERM ends it in order."""
     return subprocess.Popen(
         [sys.executable, "-m", "bench.generator", json.dumps(load._asdict()), str(port)],
         cwd=ROOT,
+        env=os.environ | ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
     )

@@ -182,6 +182,16 @@ def test_replies_to_one_read_leave_in_one_write(pair):
     assert len(echo.written) == 1
 
 
+def test_a_session_ticket_leaves_together_with_the_first_reply(pair):
+    echo, client = shaken(pair, ssl.TLSVersion.TLSv1_3)
+    assert client.incoming.pending == 0
+    client.tls.write(b"a")
+    echo.stream.data_received(client.outgoing.read())
+    assert len(echo.written) == 1
+    assert client.take(echo.written[0]) == b"a"
+    assert client.tls.session.has_ticket
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_record_that_was_tampered_with_ends_it_with_an_alert(pair, version):
     echo, client = shaken(pair, version)

@@ -53,6 +53,7 @@ class TlsStream:
         "_paused",
         "_protocol",
         "_silent",
+        "_ticket_waits",
         "_tls",
         "_transport",
         "_unread",
@@ -72,6 +73,7 @@ class TlsStream:
         self._done = False  # the handshake is
         self._busy = False  # what was read is on its way up: replies wait for its end
         self._paused = False  # `protocol` takes no more
+        self._ticket_waits = False  # a session ticket, all there is, leaves with the first reply
         self._over = False  # what still comes is thrown away
         self._silent = False  # close_notify was said, or will never be
         transport.set_protocol(cast("asyncio.Protocol", self))
@@ -116,6 +118,7 @@ class TlsStream:
         """Say this, encrypted."""
         if self._silent:
             return
+        self._ticket_waits = False
         at = self._tls.write(data)
         while at < len(data):
             at += self._tls.write(memoryview(data)[at:])
@@ -178,7 +181,8 @@ class TlsStream:
             self._fail(error)
         finally:
             self._busy = False
-            self._flush()
+            if not self._ticket_waits:
+                self._flush()
 
     def _shake_hands(self) -> bool:
         """Whether it is done."""
@@ -188,10 +192,11 @@ class TlsStream:
             except ssl.SSLWantReadError:
                 continue
             self._done = True
-            cipher = self._tls.cipher()
+            version, cipher = self._tls.version() or "", self._tls.cipher()
+            self._ticket_waits = version == "TLSv1.3"
             assert self._protocol is not None
             assert cipher is not None
-            self._protocol.secured(self._tls.version() or "", cipher[0])
+            self._protocol.secured(version, cipher[0])
             return True
         return False
 
@@ -222,8 +227,9 @@ class TlsStream:
         return True
 
     def _flush(self) -> None:
-        if self._outgoing.pending:
-            self._transport.write(self._outgoing.read())
+        data = self._outgoing.read()
+        if data:
+            self._transport.write(data)
 
     def _say_goodbye(self) -> None:
         """close_notify (RFC 8446 §6.1); the client's own is not waited for."""

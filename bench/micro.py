@@ -137,15 +137,12 @@ def payloads() -> list[Part]:
 
     def compose(size: int) -> Part:
         return Part(
-            *(f"JSON, {size} octets", "one recipient", "list(compose([content]))"),
+            *(f"JSON, {size} octets", "one recipient", "compose([content])"),
             {"compose": partial(composer.compose, envelope, peer), "content": content(size)},
             size,
         )
 
-    try:
-        next(composer.compose(envelope, peer, [content(2048)]))
-    except StopIteration as made:
-        (one,) = made.value
+    (one,) = composer.compose(envelope, peer, [content(2048)])
     confirms = Confirms()
     confirms.watch(1, Unheard())
     ack = struct.pack(">BHI", 1, 1, 13) + struct.pack(">HHQB", 60, 80, BATCH, 1) + b"\xce"

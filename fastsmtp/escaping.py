@@ -5,7 +5,7 @@ def printable(text: str) -> str:
     """For a reader: controls become "?"; 200 characters at most."""
     if len(text) <= 200 and text.isprintable():
         return text
-    return "".join(c if c.isprintable() else "?" for c in text[:200])
+    return "".join([c if c.isprintable() else "?" for c in text[:200]])
 
 
 def escaped(text: str, keep: str = "") -> str:

@@ -1,5 +1,6 @@
 import cython
 
+from fastsmtp._content cimport HeaderScan
 from fastsmtp.envelope cimport Envelope, Recipient
 from fastsmtp.ids cimport Ids
 from fastsmtp.peer cimport Peer
@@ -17,9 +18,13 @@ cdef class Composer:
     cdef str _extract
     cdef bytes _hostname
 
+    @cython.locals(content=bytes, head=bytes, whole=bytes, text=bytes, scan=HeaderScan)
+    cpdef list compose(self, Envelope envelope, Peer peer, list pieces)
+    cdef tuple _parts(self, Envelope envelope, Peer peer, content, lifted, HeaderScan scan)
+    cdef _fit(self, Py_ssize_t octets)
     cdef bint _may_lift(self, Peer peer) except -1
 
-    @cython.locals(recipient=Recipient, message_id=str, prefix=bytes)
+    @cython.locals(recipient=Recipient, message_id=str, prefix=bytes, asked=bint)
     cdef list _outgoing(self, Envelope envelope, lifted, str encoding, tail)
     cdef bytes _shared_properties(self, Envelope envelope, Peer peer, lifted, now)
     cdef tuple _connection(self, Peer peer)

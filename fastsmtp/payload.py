@@ -94,38 +94,78 @@ class Composer:
         self._extract = settings.smtp_extract
         self._hostname = orjson.dumps(settings.smtp_hostname)
 
-    def compose(self, envelope: Envelope, peer: Peer, pieces: list[bytes]) -> Steps:
-        """Make one `Outgoing` for each recipient of `envelope`, in its order.
+    def compose(self, envelope: Envelope, peer: Peer, pieces: list[bytes]) -> list[Outgoing]:
+        """Make one `Outgoing` for each recipient of `envelope`, in its order, at once.
 
         `pieces` is the content; the list is used up. Raises headers.RefusedError.
         """
-        now = int(time.time())
-        content: bytes | bytearray
-        if len(pieces) == 1:
-            content = pieces.pop()
-        else:
-            content = yield from _with_whole_header(pieces)
+        content = b"".join(pieces)
+        pieces.clear()
+        lifted = self._lifted(content, self._metrics, peer)
+        scan = HeaderScan(content, lifted.lift if self._may_lift(peer) else None)
+        scan.run(len(content) + 1)
+        head, mime = self._parts(envelope, peer, content, lifted, scan)
+        whole = b"".join(mime)
+        encoding = ""
+        try:
+            text = orjson.dumps(whole.decode())
+            self._fit(len(head) + len(text))
+            tail = b'%b,"mime":%b}' % (head, text)
+        except (UnicodeDecodeError, _TooLongError) as error:
+            self._refuse_binary(error)
+            encoding = "base64"
+            tail = b'%b,"mime-encoding":"base64","mime":"%b"}' % (head, b64encode(whole))
+        return self._outgoing(envelope, lifted, encoding, tail)
+
+    def steps(self, envelope: Envelope, peer: Peer, pieces: list[bytes]) -> Steps:
+        """The same, of a large message: what `compose` gives is the generator's value."""
+        content = yield from _with_whole_header(pieces)
         lifted = self._lifted(content, self._metrics, peer)
         scan = HeaderScan(content, lifted.lift if self._may_lift(peer) else None)
         while not scan.run(SLICE):
             yield
-        if scan.received > MAX_RECEIVED:
-            raise RefusedError(replies.LOOP)
-        mime: list[Piece] = [*_without(content, scan.cuts), *pieces]
+        head, mime = self._parts(envelope, peer, content, lifted, scan)
+        mime += pieces
         pieces.clear()
-        if self._settings.smtp_received:
-            mime.insert(0, self._received_field(envelope, peer, now))
-        head = self._shared_properties(envelope, peer, lifted, now)
         encoding = ""
         try:
-            tail = yield from self._tail(head, mime)
+            tail = yield from self._text_tail(head, mime)
         except (UnicodeDecodeError, _TooLongError) as error:
-            if self._settings.json_binary == "reject":
-                not_utf8 = isinstance(error, UnicodeDecodeError)
-                raise RefusedError(replies.NOT_UTF8 if not_utf8 else replies.TOO_LARGE) from None
+            self._refuse_binary(error)
             encoding = "base64"
             tail = yield from _base64_tail(head, mime)
         return self._outgoing(envelope, lifted, encoding, tail)
+
+    def _parts(
+        self,
+        envelope: Envelope,
+        peer: Peer,
+        content: bytes | bytearray,
+        lifted: Lifted,
+        scan: HeaderScan,
+    ) -> tuple[bytes, list[Piece]]:
+        """The JSON text that all recipients share, but for `mime`, and what `content` adds to it.
+
+        Raises headers.RefusedError.
+        """
+        if scan.received > MAX_RECEIVED:
+            raise RefusedError(replies.LOOP)
+        now = int(time.time())
+        mime = _without(content, scan.cuts)
+        if self._settings.smtp_received:
+            mime.insert(0, self._received_field(envelope, peer, now))
+        return self._shared_properties(envelope, peer, lifted, now), mime
+
+    def _fit(self, octets: int) -> None:
+        """Raises _TooLongError where so long a text does not fit the sink."""
+        if octets > self._gate.body_limit - PREFIX_ROOM:
+            raise _TooLongError
+
+    def _refuse_binary(self, error: Exception) -> None:
+        """Raises RefusedError where content that is no text may not become base64."""
+        if self._settings.json_binary == "reject":
+            not_utf8 = isinstance(error, UnicodeDecodeError)
+            raise RefusedError(replies.NOT_UTF8 if not_utf8 else replies.TOO_LARGE) from None
 
     def _may_lift(self, peer: Peer) -> bool:
         if self._extract == "trusted":
@@ -138,16 +178,20 @@ class Composer:
         priority = lifted.properties.get("priority")
         if not isinstance(priority, int) or not 0 <= priority <= 255:
             priority = None
+        asked = bool(lifted.dsn) or envelope.ret is not None or envelope.envid is not None
         outgoing = []
         for recipient in envelope.recipients:
             message_id = self._ids.fresh()
-            prefix = b'{"message-id":"%b","recipient":%b' % (
-                message_id.encode(),
-                orjson.dumps(recipient.mailbox),
+            prefix = b"".join(
+                (
+                    b'{"message-id":"',
+                    message_id.encode(),
+                    b'","recipient":',
+                    orjson.dumps(recipient.mailbox),
+                )
             )
-            dsn = _dsn(envelope, recipient, lifted.dsn)
-            if dsn:
-                prefix += b',"dsn":' + orjson.dumps(dsn)
+            if asked or recipient.notify is not None or recipient.orcpt is not None:
+                prefix += b',"dsn":' + orjson.dumps(_dsn(envelope, recipient, lifted.dsn))
             outgoing.append(Outgoing(message_id, priority, encoding, prefix, tail))
         return outgoing
 
@@ -203,18 +247,12 @@ class Composer:
             f"\t{format_datetime(datetime.fromtimestamp(now, UTC))}\r\n"
         ).encode()
 
-    def _tail(self, head: bytes, mime: list[Piece]) -> Generator[None, None, "bytes | bytearray"]:
+    def _text_tail(self, head: bytes, mime: list[Piece]) -> Generator[None, None, bytearray]:
         """The shared JSON text with `mime` as text.
 
         Raises UnicodeDecodeError where the content is not UTF-8, _TooLongError where its escaped
         text would not fit the sink.
         """
-        limit = self._gate.body_limit - PREFIX_ROOM
-        if sum(map(len, mime)) <= SLICE:
-            text = orjson.dumps(b"".join(mime).decode())
-            if len(head) + len(text) > limit:
-                raise _TooLongError
-            return b'%b,"mime":%b}' % (head, text)
         tail = bytearray(head)
         tail += b',"mime":"'
         carried = b""  # the beginning of a character
@@ -224,8 +262,7 @@ class Composer:
                 characters, used = utf_8_decode(octets, "strict", False)
                 carried = octets[used:]
                 tail += memoryview(orjson.dumps(characters))[1:-1]
-                if len(tail) > limit:
-                    raise _TooLongError
+                self._fit(len(tail))
                 yield
         utf_8_decode(carried, "strict", True)
         tail += b'"}'

@@ -1,5 +1,7 @@
 import cython
 
+from fastsmtp.escaping cimport printable
+
 
 cdef class Reply:
     cdef readonly int code

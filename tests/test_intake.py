@@ -92,9 +92,16 @@ class Broken(Composer):
     """Fails at a content that has BOOM."""
 
     def compose(self, envelope, peer, pieces):
+        self.fail(pieces)
+        return super().compose(envelope, peer, pieces)
+
+    def steps(self, envelope, peer, pieces):
+        self.fail(pieces)
+        return (yield from super().steps(envelope, peer, pieces))
+
+    def fail(self, pieces):
         if b"BOOM" in b"".join(pieces):
             raise RuntimeError("the secret")
-        return (yield from super().compose(envelope, peer, pieces))
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
@@ -138,14 +145,14 @@ def test_a_mistake_in_the_sink_is_451_and_no_later_message_gets_its_answer(caplo
 
 
 class Waits(Composer):
-    """Takes until `go` for any message."""
+    """Takes until `go` for any large message."""
 
     go = False
 
-    def compose(self, envelope, peer, pieces):
+    def steps(self, envelope, peer, pieces):
         while not self.go:
             yield
-        return (yield from super().compose(envelope, peer, pieces))
+        return (yield from super().steps(envelope, peer, pieces))
 
 
 def test_who_hangs_up_while_a_message_is_composed_leaks_nothing(monkeypatch, caplog):

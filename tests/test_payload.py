@@ -24,9 +24,20 @@ from tests.oracle import corpus, message, strategies
 
 PLAIN = message.Envelope("s@example.com", [message.Recipient("r@example.org")])
 
+BOTH = pytest.mark.parametrize("steps", [False, True], ids=["at once", "in steps"])
 
-def compose(content, envelope=PLAIN, settings=None, peer=None, gate=None, pieces=None, **more):
-    """(objects with their text, Outgoing, Metrics), or the refusal."""
+
+def compose(
+    content,
+    envelope=PLAIN,
+    settings=None,
+    peer=None,
+    gate=None,
+    pieces=None,
+    steps=False,
+    **more,
+):
+    """(Outgoing, Metrics), or the refusal; at once, or in steps as a large message is."""
     settings = settings or message.Settings()
     peer = peer or message.Peer()
     made = Settings(
@@ -39,16 +50,21 @@ def compose(content, envelope=PLAIN, settings=None, peer=None, gate=None, pieces
         **more,
     )
     metrics = Metrics()
-    steps = Composer(made, gate or Gate(1 << 40), metrics).compose(
-        our_envelope(envelope), our_peer(peer), pieces or [content]
-    )
+    composer = Composer(made, gate or Gate(1 << 40), metrics)
+    given = our_envelope(envelope), our_peer(peer), list(pieces or [content])
+    try:
+        return (finished(composer.steps(*given)) if steps else composer.compose(*given)), metrics
+    except RefusedError as error:
+        return (error.reply.code, error.reply.enhanced), metrics
+
+
+def finished(steps):
+    """The value of a generator."""
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            return end.value, metrics
-        except RefusedError as error:
-            return (error.reply.code, error.reply.enhanced), metrics
+            return end.value
 
 
 def our_envelope(envelope):
@@ -87,7 +103,12 @@ def check(content, envelope=PLAIN, settings=None, peer=None, pieces=None):
     """What is composed is what the model says, but for the two properties nobody foretells."""
     settings, peer = settings or message.Settings(), peer or message.Peer()
     expected = message.published(content, envelope, settings, peer)
-    outgoing, metrics = compose(content, envelope, settings, peer, pieces=pieces)
+    for steps in (False, True):
+        agree(expected, *compose(content, envelope, settings, peer, pieces=pieces, steps=steps))
+
+
+def agree(expected, outgoing, metrics):
+    """What was composed is what the model expects."""
     if expected.refusal:
         assert outgoing == expected.refusal
         return
@@ -135,7 +156,7 @@ def test_a_large_message_is_composed_in_steps(last):
     content = b"Subject: x\r\n\r\n" + "é€😀\r\n".encode() * SLICE + last
     pieces = [content[i : i + 100_003] for i in range(0, len(content), 100_003)]
     check(content, pieces=list(pieces))
-    steps = Composer(Settings(smtp_hostname="mx"), Gate(1 << 40), Metrics()).compose(
+    steps = Composer(Settings(smtp_hostname="mx"), Gate(1 << 40), Metrics()).steps(
         our_envelope(PLAIN), our_peer(message.Peer()), pieces
     )
     assert sum(1 for _ in steps) > len(content) / SLICE - 2
@@ -191,23 +212,27 @@ def test_the_connection_as_it_is():
     check(b"x", peer=peer)
 
 
-def test_content_that_would_not_fit_as_text_is_base64():
+@BOTH
+def test_content_that_would_not_fit_as_text_is_base64(steps):
     gate = Gate(1 << 40)
     gate.limit_body(200_000)
     nuls = b"\0" * 60_000
-    (outgoing,), _ = compose(nuls, gate=gate)
+    (outgoing,), _ = compose(nuls, gate=gate, steps=steps)
     assert outgoing.encoding == "base64"
     assert base64.b64decode(json.loads(body(outgoing))["mime"]) == nuls
-    (outgoing,), _ = compose(b"x" * 60_000, gate=gate)
+    (outgoing,), _ = compose(b"x" * 60_000, gate=gate, steps=steps)
     assert outgoing.encoding == ""
 
 
-def test_where_base64_is_not_allowed_text_that_does_not_fit_is_too_large():
+@BOTH
+def test_where_base64_is_not_allowed_text_that_does_not_fit_is_too_large(steps):
     gate = Gate(1 << 40)
     gate.limit_body(200_000)
     settings = message.Settings(json_binary="reject")
-    assert compose(b"\0" * 60_000, settings=settings, gate=gate)[0] == (552, "5.3.4")
-    assert compose(b"\xff" * 60_000, settings=settings, gate=gate)[0] == (554, "5.6.3")
+    refused, _ = compose(b"\0" * 60_000, settings=settings, gate=gate, steps=steps)
+    assert refused == (552, "5.3.4")
+    refused, _ = compose(b"\xff" * 60_000, settings=settings, gate=gate, steps=steps)
+    assert refused == (554, "5.6.3")
 
 
 @pytest.mark.parametrize(("priority", "amqp"), [("0", 0), ("255", 255), ("256", None), ("x", None)])
@@ -224,10 +249,7 @@ def test_only_the_trusted_are_lifted_where_that_is_set(trusted, user, lifted):
     peer = our_peer(message.Peer())
     peer.trusted, peer.user = trusted, user
     composer = Composer(Settings(smtp_extract="trusted"), Gate(1 << 40), Metrics())
-    steps = composer.compose(our_envelope(PLAIN), peer, [content])
-    with pytest.raises(StopIteration) as end:
-        next(steps)
-    (outgoing,) = end.value.value
+    (outgoing,) = composer.compose(our_envelope(PLAIN), peer, [content])
     found = json.loads(body(outgoing))
     assert found.get("tags") == (["1"] if lifted else None)
     assert found["mime"].encode() == (content[13:] if lifted else content)

@@ -4,7 +4,7 @@ from fastsmtp._session cimport Session
 from fastsmtp.envelope cimport Envelope, Recipient
 from fastsmtp.gate cimport Gate
 from fastsmtp.metrics cimport Metrics
-from fastsmtp.payload cimport Composer
+from fastsmtp.payload cimport Composer, Outgoing
 from fastsmtp.peer cimport Peer
 from fastsmtp.replies cimport Reply
 
@@ -22,9 +22,12 @@ cdef class Arrival:
     cpdef hold(self, Py_ssize_t octets)
     cpdef Reply rejected(self, Reply reply)
 
-    @cython.locals(recipient=Recipient, position=cython.Py_ssize_t)
+    @cython.locals(metrics=Metrics, outgoing=Outgoing, recipient=Recipient,
+                   position=cython.Py_ssize_t)
     cdef Reply _stored(self)
-    cdef Reply _ended(self, Reply reply, list ids)
+
+    @cython.locals(intake=Intake)
+    cdef Reply _ended(self, Reply reply, list stored)
 
 
 cdef class Intake:
@@ -38,4 +41,6 @@ cdef class Intake:
     cdef object _turn
 
     cpdef Reply accept(self, Session session, answer, Py_ssize_t held)
+
+    @cython.locals(first=Outgoing)
     cdef Reply _put(self, list outgoing, Arrival arrival)

@@ -73,22 +73,21 @@ class Arrival:
         metrics.messages += 1
         metrics.recipients += len(self.outgoing)
         metrics.octets += self.size
-        ids = []
         stored = []
         for position, recipient in enumerate(self.envelope.recipients):
-            message_id = self.outgoing[position].id
-            ids.append(message_id)
-            stored.append((message_id, recipient.mailbox))
-        return self._ended(replies.queued(stored), ids)
+            outgoing = self.outgoing[position]
+            stored.append((outgoing.id, recipient.mailbox))
+        return self._ended(replies.queued(stored), self.outgoing)
 
-    def _ended(self, reply: Reply, ids: list[str]) -> Reply:
+    def _ended(self, reply: Reply, stored: list[Outgoing]) -> Reply:
         intake = self._intake
         intake.metrics.in_flight -= 1
         intake.gate.hold(-self._held)
         intake.metrics.reply_seconds.since(self._begun)
-        if intake.received_log is not None:
-            intake.received_log.add(ids, self.envelope, self.size, self.peer, reply)
-        if intake.tells:
+        if intake.received_log is not None or intake.tells:
+            ids = [outgoing.id for outgoing in stored]
+            if intake.received_log is not None:
+                intake.received_log.add(ids, self.envelope, self.size, self.peer, reply)
             log.debug("message answered: %r", reply, extra={"peer": self.peer, "ids": ids})
         return reply
 
@@ -122,19 +121,17 @@ class Intake:
         arrival = Arrival(self, session, answer, held)
         if session.refusal is not None:
             return arrival.rejected(session.refusal)
-        steps = self._composer.compose(arrival.envelope, arrival.peer, session.pieces)
         if arrival.size > LARGE:
+            steps = self._composer.steps(arrival.envelope, arrival.peer, session.pieces)
             task = asyncio.get_running_loop().create_task(self._compose_large(steps, arrival))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return None
         try:
-            while True:
-                next(steps)
-        except StopIteration as finished:
-            return self._put(finished.value, arrival)
+            outgoing = self._composer.compose(arrival.envelope, arrival.peer, session.pieces)
         except Exception as error:
             return arrival.failed(error)
+        return self._put(outgoing, arrival)
 
     async def _compose_large(self, steps: Steps, arrival: Arrival) -> None:
         async with self._turn:
@@ -152,7 +149,8 @@ class Intake:
 
     def _put(self, outgoing: list[Outgoing], arrival: Arrival) -> Reply | None:
         arrival.outgoing = outgoing
-        arrival.hold(len(outgoing[0].tail) + RECIPIENT * len(outgoing))
+        first = outgoing[0]
+        arrival.hold(len(first.tail) + RECIPIENT * len(outgoing))
         try:
             self._sink.put(outgoing, arrival.done)
         except Exception as error:

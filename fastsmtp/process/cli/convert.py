@@ -173,12 +173,7 @@ def _convert(octets: bytes, envelope: Envelope, settings: Settings, notes: Notes
     if content.has_bare and settings.smtp_bare_newline == "reject":
         raise RefusedError(replies.BARE_NEWLINE)
     composer = Composer(settings, gate, Metrics(), partial(_Noted, notes=notes))
-    steps = composer.compose(envelope, _peer(settings), content.pieces)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as finished:
-            return list(finished.value)
+    return composer.compose(envelope, _peer(settings), content.pieces)
 
 
 def _peer(settings: Settings) -> Peer:

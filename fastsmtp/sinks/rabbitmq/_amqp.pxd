@@ -15,6 +15,7 @@ cdef class Encoder:
     cdef Py_ssize_t capacity
     cdef readonly Py_ssize_t size
 
+    cdef int begin(self) except -1
     cdef uint8_t *reserve(self, Py_ssize_t octets) except NULL
     cdef int use_encoding(self, str encoding) except -1
     cdef uint8_t *frame(self, uint8_t *at, uint8_t kind, Py_ssize_t octets) noexcept

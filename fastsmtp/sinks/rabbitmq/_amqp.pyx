@@ -84,9 +84,15 @@ cdef class Encoder:
         self.room = frame_max - FRAME_OVERHEAD
         self.encoding = ""
         self.headers = b""
-        self.buffer = bytearray(FIRST_CAPACITY)
+        self.begin()
+
+    cdef int begin(self) except -1:
+        """An empty buffer."""
+        self.buffer = bytearray()
+        PyByteArray_Resize(self.buffer, FIRST_CAPACITY)
         self.capacity = FIRST_CAPACITY
         self.size = 0
+        return 0
 
     cdef uint8_t *reserve(self, Py_ssize_t octets) except NULL:
         """Where to write `octets` more; the only place that checks the buffer's bounds."""
@@ -218,7 +224,5 @@ cdef class Encoder:
     cpdef bytearray take(self):
         cdef bytearray frames = self.buffer
         PyByteArray_Resize(frames, self.size)
-        self.buffer = bytearray(FIRST_CAPACITY)
-        self.capacity = FIRST_CAPACITY
-        self.size = 0
+        self.begin()
         return frames

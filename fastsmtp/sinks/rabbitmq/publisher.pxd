@@ -15,6 +15,8 @@ cdef class Publish:
     cdef public Reply failure
     cdef public double begun
 
+    cpdef tell(self, Reply failure)
+
 
 cdef class Publisher:
     cdef readonly Metrics metrics
@@ -32,14 +34,20 @@ cdef class Publisher:
 
     @cython.locals(outgoing=Outgoing)
     cpdef put(self, message, Delivery delivery)
-    cpdef acked(self, tag, bint multiple)
-    cpdef nacked(self, tag, bint multiple)
+    cpdef acked(self, long long tag, bint multiple)
+    cpdef nacked(self, long long tag, bint multiple)
 
     @cython.locals(publish=Publish, sent=dict, tags=list, metrics=Metrics)
-    cdef _settle(self, tag, bint multiple, Reply failure)
+    cdef _settle(self, long long tag, bint multiple, Reply failure)
     cdef _schedule(self)
     cdef bint _write(self, underlay) except -1
+    cdef _rest(self, underlay)
 
-    @cython.locals(publish=Publish, outgoing=Outgoing, encoder=Encoder, begun=double, sent=dict)
+    @cython.locals(publish=Publish, outgoing=Outgoing, encoder=Encoder, begun=double, sent=dict,
+                   timestamp=cython.ulonglong)
     cdef _fill(self)
     cdef bint _fits(self, Publish publish)
+
+
+@cython.locals(found=list, each=cython.longlong)
+cdef list _up_to(long long tag, dict sent)

@@ -10,7 +10,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import takewhile
 
 from fastsmtp import replies
 from fastsmtp._durations import now
@@ -32,7 +31,7 @@ SLICE = 1024 * 1024
 """Octets of one write at most, about: encoding more would keep the event loop too long."""
 
 UNDRAINED = 256 * 1024
-"""Octets written after which we wait until the socket has taken them."""
+"""Octets written after which others have their turn, and the socket takes them first."""
 
 
 class Publish:
@@ -174,7 +173,7 @@ class Publisher:
 
     def _settle(self, tag: int, multiple: bool, failure: Reply | None) -> None:
         sent, metrics = self._sent, self.metrics
-        tags = list(takewhile(tag.__ge__, sent)) if multiple else [tag]
+        tags = _up_to(tag, sent) if multiple else [tag]
         for each in tags:
             publish = sent.pop(each, None)
             if publish is None:
@@ -204,6 +203,9 @@ class Publisher:
             while (underlay := self._underlay) is not None and self._drained is None:
                 if not underlay.is_open or not self._write(underlay):
                     return
+                if self._undrained >= UNDRAINED:
+                    self._rest(underlay)
+                    return
         except Exception:
             log.exception("error while publishing; the connection is given up")
             self._let_go()
@@ -220,11 +222,17 @@ class Publisher:
             frames = self._encoder.take()
         self._undrained += len(frames)
         underlay.send(frames)
-        if self._undrained >= UNDRAINED:
-            self._undrained = 0
+        return True
+
+    def _rest(self, underlay: Underlay) -> None:
+        """Let others have their turn, and the socket take what was written."""
+        self._undrained = 0
+        if underlay.has_drained:
+            self.progress += 1
+            self._schedule()
+        else:
             self._drained = underlay.drained()
             self._drained.add_done_callback(self._on_drained)
-        return True
 
     def _fill(self) -> None:
         """Encode what may leave now, up to a slice, or to the head of one that needs several."""
@@ -234,7 +242,7 @@ class Publisher:
             publish = waiting[0]
             if publish.size > self._limit.maximum:
                 waiting.popleft()
-                self._loop.call_soon(publish.tell, replies.TOO_LARGE)
+                self._loop.call_soon(self._refuse, publish)
                 continue
             if sent and not self._fits(publish):
                 return
@@ -257,6 +265,9 @@ class Publisher:
             ):
                 self._slices = self._slice(outgoing.tail)
                 return
+
+    def _refuse(self, publish: Publish) -> None:
+        publish.tell(replies.TOO_LARGE)
 
     def _fits(self, publish: Publish) -> bool:
         """Whether it may fly beside what is in flight."""
@@ -284,3 +295,13 @@ class Publisher:
             self._drained = None
             self.progress += 1
             self._flush()
+
+
+def _up_to(tag: int, sent: dict[int, Publish]) -> list[int]:
+    """The delivery tags of `sent`, which stand in their order, up to this one."""
+    found = []
+    for each in sent:
+        if each > tag:
+            break
+        found.append(each)
+    return found

@@ -1,6 +1,7 @@
 import cython
 
 from fastsmtp.metrics cimport Metrics
+from fastsmtp.payload cimport Outgoing
 from fastsmtp.sinks.rabbitmq.delivery cimport Delivery
 from fastsmtp.sinks.rabbitmq.limit cimport BodyLimit
 
@@ -13,6 +14,6 @@ cdef class RabbitMQ:
     cdef list _links
     cdef Py_ssize_t _turn, _due
 
-    @cython.locals(largest=Py_ssize_t)
+    @cython.locals(largest=Py_ssize_t, outgoing=Outgoing)
     cdef _publish(self, message, Delivery delivery)
     cdef _link_for(self, Py_ssize_t size)

@@ -112,9 +112,9 @@ class RabbitMQ:
 
     def _publish(self, message: Sequence[Outgoing], delivery: Delivery) -> None:
         """Give it to a connection, or refuse it when the loop comes round."""
-        largest = message[0].size
-        if len(message) > 1:
-            largest = max([outgoing.size for outgoing in message])
+        largest = 0
+        for outgoing in message:
+            largest = max(largest, len(outgoing.prefix) + len(outgoing.tail))
         failure = None
         if largest > self._limit.maximum:
             failure = replies.TOO_LARGE

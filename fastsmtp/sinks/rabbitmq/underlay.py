@@ -248,6 +248,11 @@ class Underlay:
         """Write whole frames of publishes, or a part of a publish and later the rest."""
         self._transport.write(frames)
 
+    @property
+    def has_drained(self) -> bool:
+        """The socket has taken everything."""
+        return self._transport.get_write_buffer_size() == 0
+
     def drained(self) -> "asyncio.Future[None]":
         """Done when the socket's buffer has room, or the connection is gone; may fail then."""
         return asyncio.ensure_future(self._writer.drain())

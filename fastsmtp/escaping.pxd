@@ -1,0 +1,1 @@
+cpdef str printable(str text)

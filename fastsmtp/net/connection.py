@@ -278,7 +278,8 @@ class Connection:
 
     def _say(self, out: bytes) -> None:
         """Write; mostly nothing else has come of it."""
-        if self._held or self._half_closed or self._gate.is_full or not self.session.flows():
+        unusual = self._held or self._paused or self._half_closed or self._gate.is_full
+        if unusual or not self.session.flows():
             self._advance(out)
         elif out:
             self._transport.write(out)

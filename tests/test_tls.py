@@ -434,6 +434,24 @@ def test_renegotiation_is_refused(server):
     assert "no renegotiation" in told
 
 
+def test_a_client_may_change_its_keys_and_asks_for_ours(server):
+    with subprocess.Popen(
+        ["openssl", "s_client", "-connect", f"127.0.0.1:{server.tls_port}", "-tls1_3", "-crlf"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as client:
+        told = b""
+        for said, answer in ((b"", b"220 "), (b"K\n", b"KEYUPDATE"), (b"HELO x\n", b"250 ")):
+            client.stdin.write(said)
+            client.stdin.flush()
+            while answer not in told:
+                line = client.stdout.readline()
+                assert line, told
+                told += line
+        client.kill()
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("tls_first", [False, True])
 def test_sessions_are_resumed(server, trusting, version, tls_first):

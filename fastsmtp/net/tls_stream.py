@@ -174,6 +174,7 @@ class TlsStream:
     def _go_on(self) -> None:
         """Shake hands, then give `protocol` what is in the octets that have come."""
         self._busy = True
+        self._ticket_waits = False
         try:
             if self._done or self._shake_hands():
                 self._read()
@@ -210,7 +211,7 @@ class TlsStream:
             if data:
                 self._protocol.data_received(data)
             else:
-                self._over = True
+                self._over, self._unread, self._fed = True, b"", 0
                 if not self._protocol.eof_received():
                     self.close()
 

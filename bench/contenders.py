@@ -58,7 +58,7 @@ class Smtp:
         cpu = cpu_seconds(pid) - cpu
         highest = peak(pid)
         deliveries = sent.messages * self.load.recipients
-        self.server.check(deliveries)
+        self.server.check(deliveries, self.load)
         return {"cpu": cpu / deliveries * 1e6} | seen(sent) | {"peak": highest / (1 << 20)}
 
     def stop(self) -> None:
@@ -105,7 +105,7 @@ class BrokerAlone:
             timeout=seconds + 60,
         )
         sent = Sent(**json.loads(done.stdout))
-        self.queue.check(sent.messages)
+        self.queue.check(sent.messages, Load(self.size))
         figures = seen(sent)
         if self.window > 1:  # its latencies are not those of single messages
             del figures["p50"], figures["p99"]

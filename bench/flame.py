@@ -71,7 +71,7 @@ def main() -> int:
             sent = finish(load, seconds + 60)
         finally:
             load.kill()
-        server.check(warm_up.messages + sent.messages)
+        server.check(warm_up.messages + sent.messages, Load())
     print(wrong or picture)
     return int(bool(wrong))
 

@@ -45,7 +45,7 @@ class Idle:
             before = resident(self.server.pid)
             uvloop.run(self.hold())
             messages = self.connections * self.tls
-            self.server.check(messages + self.tls)
+            self.server.check(messages + self.tls, Load())
         finally:
             self.server.stop()
         return {"resident": (self.held - before) / self.connections / 1024}

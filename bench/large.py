@@ -28,12 +28,12 @@ class AmidTraffic:
         self.server.start()
         try:
             warm_up = send(Load(seconds=0.5), self.server.port)
-            self.server.check(warm_up.messages)
+            self.server.check(warm_up.messages, OTHERS)
             idle = resident(self.server.pid)
             forget_peak(self.server.pid)
             large, amid = self.meet()
             highest = peak(self.server.pid)
-            self.server.check(large.messages + amid.messages)
+            self.server.check(large.messages + amid.messages, LARGE, OTHERS)
         finally:
             self.server.stop()
         return {

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
+from bench.mail import Copy, recipients
 from tests.support.daemon import ROOT
 
 
@@ -21,6 +22,10 @@ class Load(NamedTuple):
     reconnect: bool = False  # a connection a message
     seconds: float = 1.0
     messages: int = 1_000_000  # at most
+
+    def copies(self) -> set[Copy]:
+        """What comes of every message."""
+        return {(each, self.size) for each in recipients(self.recipients)}
 
     def __str__(self) -> str:
         words = [f"{self.size} octets", f"{self.sessions} sessions"]

@@ -34,8 +34,12 @@ def content(size: int) -> bytes:
     return made
 
 
-def judge(body: bytes) -> None:
-    """The JSON of one message, compared byte for byte with what was sent."""
+Copy = tuple[str, int]
+"""One recipient's message: who, and the octets of its content."""
+
+
+def judge(body: bytes) -> Copy:
+    """The JSON of one message, compared byte for byte with what was sent: which copy it is."""
     message: dict[str, Any] = json.loads(body)
     assert message["envelope"] == SENDER, message["envelope"]
     assert re.fullmatch(r"rcpt\d+@example\.org", message["recipient"]), message["recipient"]
@@ -43,3 +47,4 @@ def judge(body: bytes) -> None:
     size = re.search(rb"Subject: (\d+) octets", mime)
     assert size, mime[:2000]
     assert mime == content(int(size[1])), mime[:2000]
+    return message["recipient"], len(mime)

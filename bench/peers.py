@@ -14,6 +14,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from bench.load import Load
 from bench.servers import Queue, wait_for_port
 from tests.support.daemon import ROOT
 from tests.support.rabbitmq import Broker, free_ports
@@ -88,10 +89,10 @@ class Peer:
         self.pid = self.process.pid
         wait_for_port(self.port)
 
-    def check(self, messages: int) -> None:
-        """The queue has so many, one a recipient; one is compared. Who discards has nothing."""
+    def check(self, messages: int, *loads: Load) -> None:
+        """See `Server`. Who discards has nothing."""
         if not self.discard:
-            self.queue.check(messages)
+            self.queue.check(messages, *loads)
 
     def stop(self) -> None:
         """End it."""

@@ -14,11 +14,15 @@ from typing import Protocol
 
 import aio_pika
 
-from bench.mail import judge
+from bench.load import Load
+from bench.mail import Copy, judge
 from fastsmtp.sinks.store import Store
 from tests.support import postfix
 from tests.support.daemon import COMMAND, ROOT, Daemon
 from tests.support.rabbitmq import Broker, free_ports
+
+FIND_TIMEOUT = 60
+"""Seconds in which what is looked for in a queue must turn up."""
 
 
 class Server(Protocol):
@@ -32,8 +36,11 @@ class Server(Protocol):
     def start(self) -> None:
         """Until it takes mail."""
 
-    def check(self, messages: int) -> None:
-        """Fails unless exactly so many came since the last check, one a recipient, as sent."""
+    def check(self, messages: int, *loads: Load) -> None:
+        """Fails unless exactly so many came since the last check, one a recipient.
+
+        Of each of these loads at least one copy for each recipient is compared with what was sent.
+        """
 
     def stop(self) -> None:
         """End it."""
@@ -61,7 +68,7 @@ class SmtpSink:
         self.pid = self.process.pid
         wait_for_port(self.port)
 
-    def check(self, messages: int) -> None:
+    def check(self, messages: int, *loads: Load) -> None:
         """It keeps nothing that could be checked: the load generator saw every 250."""
 
     def stop(self) -> None:
@@ -98,7 +105,7 @@ class Discarding(OwnDaemon):
         )
         self.messages = 0
 
-    def check(self, messages: int) -> None:
+    def check(self, messages: int, *loads: Load) -> None:
         """It tells at its end."""
         self.messages += messages
 
@@ -116,20 +123,40 @@ class Queue:
         self.url = broker.url
         self.queue = queue
 
-    def check(self, messages: int) -> None:
-        """The queue has so many; the first is compared; then it is emptied."""
-        asyncio.run(self.count(messages))
+    def check(self, messages: int, *loads: Load) -> None:
+        """The queue has so many, and a copy of every kind; then it is emptied."""
+        asyncio.run(self.count(messages, set[Copy]().union(*(each.copies() for each in loads))))
 
-    async def count(self, messages: int) -> None:
+    async def count(self, messages: int, copies: set[Copy]) -> None:
         async with await aio_pika.connect(self.url) as connection:
             channel = await connection.channel()
             queue = await channel.declare_queue(self.queue, passive=True)
             found = queue.declaration_result.message_count
             assert found == messages, f"{self.queue}: {found} messages for {messages} sent"
             if messages:
-                message = await queue.get(no_ack=True)
-                judge(message.body)
+                await find(queue, copies)
                 await queue.purge()
+
+
+async def find(queue: aio_pika.abc.AbstractQueue, copies: set[Copy]) -> None:
+    """Take messages off the queue, compare each with what was sent, until these were among them."""
+    found = asyncio.get_running_loop().create_future()
+
+    async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
+        if found.done():
+            return
+        try:
+            copies.discard(judge(message.body))
+            if not copies:
+                found.set_result(None)
+        except Exception as error:
+            found.set_exception(error)
+
+    await queue.consume(take, no_ack=True)
+    try:
+        await asyncio.wait_for(found, FIND_TIMEOUT)
+    except TimeoutError:
+        raise AssertionError(f"{queue.name}: no {copies} there") from None
 
 
 class Fastsmtp(OwnDaemon, Queue):
@@ -151,7 +178,7 @@ class Embedded(OwnDaemon):
     name = "fastsmtp, embedded queue"
     answers = "on the disk"
 
-    def check(self, messages: int) -> None:
+    def check(self, messages: int, *loads: Load) -> None:
         """The file has so many; the first is compared; then it is emptied."""
         store = Store(str(self.daemon.settings["queue_file"]))
         try:

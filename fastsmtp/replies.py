@@ -25,6 +25,10 @@ QUEUED_ROOM = (
 """Octets that are left for lines with identifiers."""
 
 
+SHORT = (MAX_LINE - LINE_OVERHEAD) // 4
+"""Characters of a text whose line is never too long."""
+
+
 class Reply:
     """One reply: a code, an enhanced status code (or "") and lines of text; never changes."""
 
@@ -49,7 +53,7 @@ def _wire(code: int, enhanced: str, lines: tuple[str, ...]) -> bytes:
         more = f"{code}-{status}"
         text = "".join([f"{more}{line}\r\n" for line in lines[:-1]]) + text
     wire = text.encode()
-    if len(wire) > MAX_LINE:
+    if len(wire) > MAX_LINE and max(map(len, lines)) > SHORT:
         wire = b"".join(map(_cut, text.split("\r\n")[:-1]))
     return wire
 

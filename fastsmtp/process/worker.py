@@ -5,6 +5,7 @@ talks to it over a socket pair. It never binds a port and never reads a configur
 """
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -36,6 +37,9 @@ from fastsmtp.sinks.embedded import Embedded
 from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
 
 log = logging.getLogger(__name__)
+
+YOUNG_OBJECTS = 20_000
+"""Objects after which the garbage collector looks for cycles; mail on its way has none."""
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that the sink has to let go, once nobody waits for its answers any more."""
@@ -80,6 +84,9 @@ async def _work(job: Job, settings: Settings, make_sink: MakeSink) -> int:
             settings, make_sink, Places(job["places"], slot), Failures(job["failures"], slot)
         )
         await worker.start()
+        # What is there now stays: the collector looks at what came since, and not for every batch.
+        gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS)
     except (OSError, ValueError) as error:
         tell(failed=str(error))
         await writer.drain()

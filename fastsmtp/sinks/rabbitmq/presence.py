@@ -27,6 +27,7 @@ class Presence:
 
     def __init__(self, gate: Gate, metrics: Metrics) -> None:
         self.trouble = ""  # why no mail can be taken now; "" where it can
+        self.is_blocked = False  # an alarm: nothing is stored until it clears
         self._gate = gate
         self._metrics = metrics
         self._up: set[object] = set()  # connections for ordinary mail that publish
@@ -41,11 +42,6 @@ class Presence:
     def start(self) -> None:
         """From now on it counts how long the broker is away."""
         self._stay_away()
-
-    @property
-    def is_blocked(self) -> bool:
-        """An alarm: nothing is stored until it clears."""
-        return bool(self._blocked)
 
     def came(self, connection: object, where: str, bulk: bool) -> None:
         """A connection publishes; one for `bulk` only is not enough to take mail."""
@@ -125,6 +121,7 @@ class Presence:
             self._greeting = None
 
     def _update(self) -> None:
+        self.is_blocked = bool(self._blocked)
         if not self._up:
             self._gate.refusal = replies.NOT_STORED
             self._metrics.broker_state = "away"

@@ -140,4 +140,4 @@ docs: $(VENV)/built-$(FASTSMTP_BUILD) ## write docs/settings.md and docs/metrics
 
 clean: ## remove everything that was built or installed here
 	rm -rf build dist *.egg-info .venv* $(RUN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tools
-	find fastsmtp bench \( -name '*.so' -o -name '*.c' -o -name __pycache__ \) -prune -exec rm -rf {} +
+	find fastsmtp bench -path bench/peers -prune -o \( -name '*.so' -o -name '*.c' -o -name __pycache__ \) -prune -exec rm -rf {} +

@@ -28,7 +28,7 @@ HEAD = struct.Struct(">BHI")  # type, channel, size
 TAG = struct.Struct(">Q?")  # delivery tag, multiple
 
 
-def publish(queue: str, size: int) -> bytes:
+def publish(queue: str, size: int, recipient: str) -> bytes:
     """The frames of one publish, as fastsmtp writes them for a content of `size` octets."""
     id = Ids().fresh()
     body = orjson.dumps(
@@ -37,7 +37,7 @@ def publish(queue: str, size: int) -> bytes:
             "received": "2026-11-23 00:12:13",
             "hostname": "mx.example.com",
             "envelope": SENDER,
-            "recipient": recipients(1)[0],
+            "recipient": recipient,
             "ips": ["127.0.0.1"],
             "connection": {
                 **{"local-ip": "127.0.0.1", "local-port": 2525},
@@ -139,7 +139,8 @@ def keep_going(link: Link, frames: bytes, window: int, seconds: float) -> Sent:
 
 
 def main(port: int, queue: str, size: int, window: int, seconds: float) -> None:
-    sent = keep_going(Link(port), publish(queue, size), window, seconds)
+    frames = publish(queue, size, recipients(1)[0])
+    sent = keep_going(Link(port), frames, window, seconds)
     print(json.dumps(sent._asdict()))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from bench.bare import Bare
 from bench.contenders import BrokerAlone, Contender, Disk, Smtp
 from bench.ground import Ground
 from bench.idle import CONNECTIONS, SPARE, Idle, possible
@@ -13,6 +14,7 @@ from bench.peers import Aiosmtpd, Go, Haraka, Node, Peer
 from bench.pinned import PinnedBrokerAlone, PinnedSmtp
 from bench.servers import Discarding, Embedded, Fastsmtp, Server, SmtpSink
 from bench.verdicts import Expectation
+from tests.support.rabbitmq import Broker
 
 KEPT_ALIVE = Load()
 RECONNECT = Load(reconnect=True)
@@ -89,9 +91,29 @@ def side_by_side(
     ]
 
 
+def least(
+    ground: Ground, letter: str, load: Load, broker: Broker, **arguments: object
+) -> list[Bare]:
+    """What the same system calls cost without a server around them, where it can run."""
+    if missing := Bare.missing():
+        ground.note(f"{Bare.name} did not take part: {missing}")
+        return []
+    return [Bare(broker, f"{letter}-bare", load, **arguments)]
+
+
+def beside_the_least(
+    letter: str, kinds: Sequence[type[Peer]], load: Load
+) -> Callable[[Ground], list[Contender]]:
+    """fastsmtp, peers and the least that is possible, under the same load."""
+    return lambda ground: [
+        *side_by_side(letter, kinds, load)(ground),
+        *(Smtp(each, load) for each in least(ground, letter, load, ground.broker)),
+    ]
+
+
 def kept_alive(ground: Ground) -> list[Contender]:
     return [
-        *side_by_side("a", ALL, KEPT_ALIVE)(ground),
+        *beside_the_least("a", ALL, KEPT_ALIVE)(ground),
         *(
             BrokerAlone(ground.broker, f"a-broker-{window}", KEPT_ALIVE.size, window)
             for window in (WINDOW, KEPT_ALIVE.sessions)
@@ -110,13 +132,13 @@ def discarding(letter: str, load: Load) -> Callable[[Ground], list[Contender]]:
 def pipelined(ground: Ground) -> list[Contender]:
     return [
         Smtp(own(ground, "f-a"), KEPT_ALIVE, NOT_PIPELINED),
-        *side_by_side("f", BOTH, PIPELINED)(ground),
+        *beside_the_least("f", BOTH, PIPELINED)(ground),
     ]
 
 
 def one_client(ground: Ground) -> list[Contender]:
     return [
-        *side_by_side("h", BOTH, ONE)(ground),
+        *beside_the_least("h", BOTH, ONE)(ground),
         BrokerAlone(ground.broker, "h-broker", ONE.size, 1),
     ]
 
@@ -154,6 +176,12 @@ def queue_types(ground: Ground) -> list[Contender]:
         made += [
             PinnedSmtp(server, KEPT_ALIVE, f"fastsmtp, {kind}"),
             *(
+                PinnedSmtp(each, KEPT_ALIVE, f"{each.name}, {kind}")
+                for each in least(
+                    *(ground, f"l-{kind}", KEPT_ALIVE, ground.pinned_broker), x_queue_type=kind
+                )
+            ),
+            *(
                 PinnedBrokerAlone(
                     ground.pinned_broker,
                     f"l-{kind}-broker-{window}",
@@ -172,9 +200,13 @@ def embedded(ground: Ground) -> list[Contender]:
     return [Smtp(Embedded(ground.folder), KEPT_ALIVE), Disk(ground.folder)]
 
 
-def by_cpu(factor: float, *others: str, name: str = Fastsmtp.name) -> list[Expectation]:
+def by_cpu(factor: float | None, *others: str, name: str = Fastsmtp.name) -> list[Expectation]:
     """CPU a message (a recipient), at most so many times each of the others'."""
     return [Expectation("cpu", name, factor, (each,)) for each in others]
+
+
+THE_LEAST = [*by_cpu(None, Bare.name), *by_cpu(None, GO, NODE, name=Bare.name)]
+"""How near fastsmtp is to it, and where it is itself."""
 
 
 WORKLOADS = [
@@ -187,6 +219,7 @@ WORKLOADS = [
             *by_cpu(0.50, GO, NODE),
             *by_cpu(0.13, AIOSMTPD),
             *by_cpu(0.15, HARAKA),
+            *THE_LEAST,
             Expectation("rate", Fastsmtp.name, 1.4, (GO, NODE, AIOSMTPD, HARAKA), at_least=True),
             Expectation("rate", Fastsmtp.name, None, (CEILING,)),
         ],
@@ -216,10 +249,16 @@ WORKLOADS = [
         "e",
         "fan-out",
         f"Confirmed, CPU a recipient: {FANNED_OUT}",
-        side_by_side("e", BOTH, FANNED_OUT),
-        by_cpu(0.35, GO, NODE),
+        beside_the_least("e", BOTH, FANNED_OUT),
+        [*by_cpu(0.35, GO, NODE), *THE_LEAST],
     ),
-    Workload("f", "pipelined", f"Confirmed: {PIPELINED}", pipelined, by_cpu(0.65, NOT_PIPELINED)),
+    Workload(
+        "f",
+        "pipelined",
+        f"Confirmed: {PIPELINED}",
+        pipelined,
+        [*by_cpu(0.65, NOT_PIPELINED), *THE_LEAST],
+    ),
     Workload(
         "g",
         "starttls",
@@ -271,6 +310,7 @@ WORKLOADS = [
             Expectation(
                 *("rate", f"{Fastsmtp.name}, quorum", 0.6, (f"{CEILING}, quorum",)), at_least=True
             ),
+            Expectation("rate", f"{Bare.name}, quorum", None, (f"{CEILING}, quorum",)),
         ],
         quick=False,
     ),

@@ -325,6 +325,7 @@ WORKLOADS = [
             Expectation("octets", DOTTED, None, (MEMCPY,)),
             Expectation("octets", HEADERS, 1.0, at_least=True),
         ],
+        quick=False,
         warm_up=False,
         headings=("part", "of"),
     ),

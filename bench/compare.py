@@ -21,7 +21,7 @@ from bench.ground import Ground
 from bench.load import Load
 from bench.noise import Comparison
 from bench.rounds import WARM_UP, interleave
-from bench.servers import Discarding, Fastsmtp, OwnDaemon
+from bench.servers import Discarding, Fastsmtp
 from tests.support import postfix, rabbitmq
 from tests.support.daemon import ROOT
 
@@ -52,14 +52,6 @@ class Fresh:
         """Nothing is left of a round."""
 
 
-def from_tree(server: OwnDaemon, tree: Path) -> None:
-    """Let the daemon be the one of another tree."""
-    daemon = server.daemon
-    daemon.env["PYTHONPATH"] = str(tree)
-    ours, theirs = str(ROOT / "bench"), str(tree / "bench")
-    daemon.command = [each.replace(ours, theirs) for each in daemon.command]
-
-
 def contender(workload: str, name: str, tree: Path, ground: Ground) -> Fresh:
     """(a) or (b) with the fastsmtp of `tree`."""
 
@@ -69,7 +61,8 @@ def contender(workload: str, name: str, tree: Path, ground: Ground) -> Fresh:
             server = Fastsmtp(ground.broker, f"compare-{name}", ground.folder)
         else:
             server = Discarding(ground.folder)
-        from_tree(server, tree)
+        # The sink that discards is this tree's in both: what it checks costs, too.
+        server.daemon.env["PYTHONPATH"] = str(tree)
         return Smtp(server, Load(), name)
 
     return Fresh(name, make)

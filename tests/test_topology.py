@@ -156,6 +156,21 @@ async def test_a_new_queue_is_on_the_brokers_disk_when_mail_goes_there(
 
 
 @on_uvloop
+async def test_every_connection_waits_for_a_new_quorum_queue(broker: Broker, queue: str) -> None:
+    topology = Topology(Settings(rabbitmq_inbox=queue, rabbitmq_queue_type="quorum"))
+    async with (
+        await aio_pika.connect(broker.url) as connection,
+        await aio_pika.connect(broker.url) as another,
+    ):
+        began = time.monotonic()
+        first = asyncio.create_task(topology.declare(connection))
+        await asyncio.sleep(1)  # it has made the queue
+        await topology.declare(another)
+        assert time.monotonic() - began >= FLUSH_TIME
+        await first
+
+
+@on_uvloop
 async def test_a_new_queue_waits_for_the_disk_where_it_cannot_be_asked_for(
     broker: Broker, queue: str
 ) -> None:

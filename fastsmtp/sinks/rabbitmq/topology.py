@@ -32,6 +32,8 @@ class Topology:
         """Raises ValueError for a name that AMQP does not allow."""
         self._settings = settings
         self._warned: set[str] = set()
+        self._flushed = asyncio.Event()  # no new queue is on its way to the broker's disk
+        self._flushed.set()
         self.exchange = settings.rabbitmq_exchange
         self.queue = settings.rabbitmq_inbox
         try:
@@ -69,15 +71,22 @@ class Topology:
             except ChannelClosed as error:
                 self._warn(f"exchange {self.exchange!r}", error)
                 await self._find_exchange(connection)
-        is_new = await self._declare_queue(connection)
-        if self.exchange:
-            await self._bind(connection)
-        if is_new and durable:
-            await self._flush(connection)
+        existed = await self._exists(connection)
+        if not existed:
+            self._flushed.clear()
+        try:
+            declared = await self._declare_queue(connection)
+            if self.exchange:
+                await self._bind(connection)
+            if declared and not existed and durable:
+                await self._flush(connection)
+        finally:
+            if not existed:
+                self._flushed.set()
+        await self._flushed.wait()  # where another connection has made it
 
     async def _declare_queue(self, connection: AbstractConnection) -> bool:
-        """Whether it was made just now."""
-        existed = await self._exists(connection)
+        """Whether the broker let us."""
         try:
             async with connection.channel() as channel:
                 await channel.declare_queue(
@@ -89,7 +98,7 @@ class Topology:
         except ChannelClosed as error:
             self._warn(f"queue {self.queue!r}", error)
             return False
-        return not existed
+        return True
 
     async def _exists(self, connection: AbstractConnection) -> bool:
         """Whether the queue is there, whatever its arguments."""

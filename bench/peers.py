@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +26,7 @@ SEMI_SPACE = "--max-semi-space-size=64"
 """Of Node.js, in MiB: what does not live long is collected less often."""
 
 
-class Peer:
+class Peer(ABC):
     """One server in a language of its own; `command` says how it is started."""
 
     name: str
@@ -58,9 +59,9 @@ class Peer:
         found: dict[str, str] = json.loads((self.folder / "versions.json").read_text())
         return found
 
+    @abstractmethod
     def command(self) -> list[str | Path]:
         """The program and what it is told."""
-        raise NotImplementedError
 
     def environment(self) -> dict[str, str]:
         """What it finds there beside ours."""

@@ -217,7 +217,7 @@ def test_acks_alone_keep_a_connection_and_silence_ends_it(
     async def test(channel: Channel) -> None:
         loop = asyncio.get_running_loop()
         await declare(paused.url, queue)
-        end = loop.time() + 3
+        end = loop.time() + 5
         while loop.time() < end:
             tags = channel.send(1)
             await asyncio.sleep(0.05)

@@ -11,6 +11,7 @@ import smtplib
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ START_TIMEOUT = 20.0
 TIMEOUT = 30.0
 
 
-class Relay:
+class Relay(ABC):
     """Not started yet; `target` is the port that mail goes to. Fails where `missing` says why."""
 
     missing: str
@@ -42,13 +43,13 @@ class Relay:
         self.sent = 0
         self.configure()
 
+    @abstractmethod
     def configure(self) -> None:
         """Write what the server reads into `folder`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start the server in the foreground, by `execute`."""
-        raise NotImplementedError
 
     def execute(
         self, command: Sequence[str | Path], env: dict[str, str], *options: str
@@ -118,6 +119,7 @@ class Relay:
                 )
             time.sleep(0.05)
 
+    @abstractmethod
     def prod(self) -> None:
         """Tell it to try again now, where it may forget that by itself."""
 

@@ -13,7 +13,7 @@ LAYERS = {
     "wire": ["_parser", "_content", "_proxy"],
     "model": [
         *("replies", "escaping", "envelope", "peer", "gate", "ids", "metrics", "_durations"),
-        *("settings", "declaration", "values"),
+        *("settings", "declaration", "values", "rate_limited_log"),
     ],
     "session": ["_session"],
     "payload": ["headers", "payload"],

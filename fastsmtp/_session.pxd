@@ -56,6 +56,7 @@ cdef class Session:
     cdef Rules rules
     cdef Gate gate
     cdef dict said  # the metrics' replies, by kind
+    cdef object refusals  # where refusals are reported
 
     # Connection
     cdef readonly Peer peer
@@ -110,9 +111,10 @@ cdef class Session:
     cdef int begin_content(self) except -1
     cdef int finish_message(self) except -1
     cdef int put(self, Reply reply) except -1
+    cdef int give(self, Reply reply) except -1
     cdef int say(self, Reply reply) except -1
+    cdef int give_and_close(self, Reply reply) except -1
     cdef int say_and_close(self, Reply reply) except -1
-    cdef int end_transaction(self, Reply reply) except -1
     cdef int end_if_stopping(self) except -1
     cdef int reset_transaction(self) except -1
     cdef bytes ehlo_reply(self)

@@ -2,6 +2,7 @@ from fastsmtp.envelope import Envelope
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
+from fastsmtp.refusals import Refusals
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
 
@@ -16,7 +17,10 @@ class Rules:
 class Session:
     """One connection's dialogue (RFC 5321). Where a method gives bytes: write them, if any."""
 
-    def __init__(self, rules: Rules, gate: Gate, metrics: Metrics, peer: Peer) -> None: ...
+    def __init__(
+        self, rules: Rules, gate: Gate, metrics: Metrics, refusals: Refusals, peer: Peer
+    ) -> None:
+        """`refusals` gets the session's own refusals, not those handed to it with an answer."""
     @property
     def peer(self) -> Peer:
         """The connection's facts; `helo` is kept up to date."""

@@ -97,10 +97,11 @@ cdef class Rules:
 
 
 cdef class Session:
-    def __init__(self, Rules rules, Gate gate, metrics, Peer peer):
+    def __init__(self, Rules rules, Gate gate, metrics, refusals, Peer peer):
         self.rules = rules
         self.gate = gate
         self.said = metrics.replies
+        self.refusals = refusals
         self.peer = peer
         self.phase = COMMAND
         self.state = START
@@ -196,7 +197,10 @@ cdef class Session:
         if reply.code == 250:
             self.errors = 0
         self.phase = COMMAND
-        self.end_transaction(reply)
+        self.reset_transaction()
+        self.give(reply)
+        self.progress += 1
+        self.end_if_stopping()
         return self.go_on()
 
     def authenticated(self, reply):
@@ -207,7 +211,7 @@ cdef class Session:
         self.phase = COMMAND
         self.credentials = None
         self.progress += 1
-        self.say(reply)
+        self.give(reply)
         self.end_if_stopping()
         return self.go_on()
 
@@ -227,7 +231,11 @@ cdef class Session:
 
     def stop(self):
         self.stopping = True
-        return self.close(replies.STOPPING) if self.idle else b""
+        if not self.idle:
+            return b""
+        self.give_and_close(replies.STOPPING)
+        self.progress += 1
+        return self.take_replies()
 
     def close(self, reply):
         if self.phase == CLOSED:
@@ -511,7 +519,8 @@ cdef class Session:
         self.out.append(reply.wire)
         return 0
 
-    cdef int say(self, Reply reply) except -1:
+    cdef int give(self, Reply reply) except -1:
+        """A reply that somebody else has decided on, and reported where it is a refusal."""
         self.put(reply)
         if reply.code >= 500:
             self.errors += 1
@@ -519,7 +528,13 @@ cdef class Session:
                 self.say_and_close(replies.TOO_MANY_ERRORS)
         return 0
 
-    cdef int say_and_close(self, Reply reply) except -1:
+    cdef int say(self, Reply reply) except -1:
+        """A reply of the session's own."""
+        if reply.code >= 400:
+            self.refusals.tell(reply, self.peer, self.envelope)
+        return self.give(reply)
+
+    cdef int give_and_close(self, Reply reply) except -1:
         self.put(reply)
         self.phase = CLOSED
         self.content = None
@@ -528,16 +543,15 @@ cdef class Session:
         self.credentials = None
         return 0
 
-    cdef int end_transaction(self, Reply reply) except -1:
-        self.reset_transaction()
-        self.say(reply)
-        self.progress += 1
-        return self.end_if_stopping()
+    cdef int say_and_close(self, Reply reply) except -1:
+        if reply.code >= 400:
+            self.refusals.tell(reply, self.peer, self.envelope)
+        return self.give_and_close(reply)
 
     cdef int end_if_stopping(self) except -1:
-        """However a transaction has ended: no other one begins."""
+        """However a transaction has ended: no other one begins. Nothing is refused by this."""
         if self.stopping and self.idle:
-            self.say_and_close(replies.STOPPING)
+            self.give_and_close(replies.STOPPING)
         return 0
 
     cdef int reset_transaction(self) except -1:
@@ -624,21 +638,21 @@ cdef int do_mail(Session session, bytes argument) except -1:
     if session.state > READY:
         return session.say(replies.NESTED_MAIL)
     if session.rules.auth and not session.peer.user:
-        return session.say(replies.AUTH_REQUIRED)
+        return refuse_sender(session, replies.AUTH_REQUIRED, argument)
     if not session.peer.known:
-        return session.say(replies.UNKNOWN_CLIENT)
+        return refuse_sender(session, replies.UNKNOWN_CLIENT, argument)
     try:
         mail = parse_mail(argument)
     except CommandError as error:
-        return session.say(_MAIL_PROBLEMS[error.problem])
+        return refuse_sender(session, _MAIL_PROBLEMS[error.problem], argument)
     if (mail.smtputf8 or mail.eight_bit) and not session.rules.eight_bit:
-        return session.say(replies.UNKNOWN_PARAMETER)
+        return refuse_sender(session, replies.UNKNOWN_PARAMETER, argument)
     if session.gate.refusal is not None:
-        return session.say(session.gate.refusal)
+        return refuse_sender(session, session.gate.refusal, argument)
     if session.gate.is_full:
-        return session.say(replies.NO_MEMORY)
+        return refuse_sender(session, replies.NO_MEMORY, argument)
     if mail.size > session.gate.maxsize:
-        return session.say(replies.TOO_LARGE)
+        return refuse_sender(session, replies.TOO_LARGE, argument)
     session.envelope = Envelope(
         mail.sender,
         size=mail.size,
@@ -656,14 +670,33 @@ cdef int do_rcpt(Session session, bytes argument) except -1:
     if len(recipients) >= session.rules.maxrecipients or (
         session.envelope.size * (len(recipients) + 1) > session.rules.maxfanout
     ):
-        return session.say(replies.TOO_MANY_RECIPIENTS)
+        return refuse_recipient(session, replies.TOO_MANY_RECIPIENTS, argument)
     try:
         rcpt = parse_rcpt(argument, session.envelope.smtputf8)
     except CommandError as error:
-        return session.say(_RCPT_PROBLEMS[error.problem])
+        return refuse_recipient(session, _RCPT_PROBLEMS[error.problem], argument)
     recipients.append(Recipient(rcpt.mailbox, rcpt.notify, rcpt.orcpt))
     session.state = RECIPIENTS
     return session.say(RECIPIENT_OK)
+
+
+cdef int refuse_sender(Session session, Reply reply, bytes argument) except -1:
+    session.refusals.tell(reply, session.peer, Envelope(path_text(argument)))
+    return session.give(reply)
+
+
+cdef int refuse_recipient(Session session, Reply reply, bytes argument) except -1:
+    session.refusals.tell(reply, session.peer, session.envelope, path_text(argument))
+    return session.give(reply)
+
+
+cdef str path_text(bytes argument):
+    """The address in the argument of MAIL or RCPT as the client wrote it, valid or not."""
+    path = argument.partition(b":")[2].strip()
+    end = b" "
+    if path.startswith(b"<"):
+        path, end = path[1:], b">"
+    return path.partition(end)[0].decode(errors="replace")
 
 
 cdef int do_data(Session session, bytes argument) except -1:
@@ -702,7 +735,8 @@ cdef int do_bdat(Session session, bytes argument) except -1:
 cdef int do_rset(Session session, bytes argument) except -1:
     if argument:
         return session.say(replies.BAD_ARGUMENT)
-    return session.end_transaction(replies.OK)
+    session.reset_transaction()
+    return session.say(replies.OK)
 
 
 cdef int do_noop(Session session, bytes argument) except -1:

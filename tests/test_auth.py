@@ -343,7 +343,7 @@ def test_no_password_in_log_title_or_environment(start_daemon):
         each.start()
     for each in threads:
         each.join()
-    assert "authentication failed session=" in daemon.log
+    assert "refused: 535 5.7.8 Authentication credentials invalid session=" in daemon.log
     for pid in (daemon.process.pid, *daemon.workers):
         for name in ("cmdline", "environ"):
             with open(f"/proc/{pid}/{name}", "rb") as file:

@@ -12,7 +12,17 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     "wire": ["_parser", "_content", "_proxy"],
     "model": [
-        *("replies", "escaping", "envelope", "peer", "gate", "ids", "metrics", "_durations"),
+        *(
+            "replies",
+            "escaping",
+            "envelope",
+            "peer",
+            "refusals",
+            "gate",
+            "ids",
+            "metrics",
+            "_durations",
+        ),
         *("settings", "declaration", "values", "rate_limited_log"),
     ],
     "session": ["_session"],

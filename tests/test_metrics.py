@@ -12,6 +12,7 @@ from fastsmtp._session import Rules, Session
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import GAUGES, Metrics, total
 from fastsmtp.peer import Peer
+from fastsmtp.refusals import Refusals
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
 
@@ -119,7 +120,8 @@ COMMANDS = [
 def test_replies_are_counted_as_they_are_said(commands):
     metrics = Metrics()
     rules = Rules(Settings(smtp_hostname="mx.example.com"))
-    session = Session(rules, Gate(1000), metrics, Peer("127.0.0.1", 25, "127.0.0.1", 4000))
+    peer = Peer("127.0.0.1", 25, "127.0.0.1", 4000)
+    session = Session(rules, Gate(1000), metrics, Refusals(), peer)
     out = []
     for command in commands:
         out.append(session.feed(command))

@@ -1,4 +1,4 @@
-"""received-log: one line a recipient of every message that came to its end."""
+"""received-log: one line per recipient, accepted or refused."""
 
 import re
 
@@ -40,6 +40,28 @@ def test_every_recipient_has_its_line_accepted_or_refused(start_daemon, path):
         ["-", "", "late@example.org", "0", "127.0.0.1", "-", large],
     ]
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_refused_rcpt_has_its_line(start_daemon, path):
+    daemon = start_daemon(received_log=path, smtp_maxrecipients=1)
+    with Wire(daemon.port) as client:
+        client.ehlo()
+        client.command("RCPT TO:<early@example.org>")
+        client.command("MAIL FROM:<a@example.com> SIZE=7")
+        client.command("RCPT TO:<bad@@example.org>")
+        client.command("RCPT TO:<b@example.org>")
+        client.command("RCPT TO:<c\t@example.org>")
+        (message_id,) = client.data(b"Hi\r\n").ids
+    daemon.stop()
+    many = "452 4.5.3 Too many recipients"
+    assert [line[1:5] + line[7:] for line in lines(path)] == [
+        ["-", "a@example.com", "bad@@example.org", "7", "553 5.1.3 Bad recipient address"],
+        ["-", "a@example.com", "c\\t@example.org", "7", many],
+        [
+            *(message_id, "a@example.com", "b@example.org", "4"),
+            "250 2.0.0 Ok, your message has been queued using the following identifiers:",
+        ],
+    ]
 
 
 def test_lines_come_within_a_second_or_so_and_none_is_lost_at_the_end(start_daemon, path):

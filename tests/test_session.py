@@ -12,6 +12,7 @@ from fastsmtp._session import Rules, Session
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
+from fastsmtp.refusals import Refusals
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
 
@@ -27,7 +28,9 @@ class Client:
         settings = Settings(smtp_hostname="mx.example.com", **settings)
         self.gate = gate or Gate(maxsize)
         peer = Peer("127.0.0.1", 25, "127.0.0.1", 4000)
-        self.session = Session(Rules(settings), self.gate, Metrics(), peer)
+        self.refusals = []
+        refusals = Refusals([self.refusals.append])
+        self.session = Session(Rules(settings), self.gate, Metrics(), refusals, peer)
         self.outcome = outcome
         self.messages = []
         self.out = b""
@@ -627,3 +630,53 @@ def test_hostile_input_is_the_same_at_any_split(data, pieces):
     cuts = data.draw(st.lists(st.integers(0, len(wire)), max_size=8))
     parts = [wire[a:b] for a, b in itertools.pairwise([0, *sorted(cuts), len(wire)])]
     assert spoken(parts, "normalize") == spoken([wire], "normalize")
+
+
+def test_every_refusal_is_reported_once_unless_somebody_else_has_decided_on_it():
+    client = Client(maxsize=3000, smtp_bare_newline="reject", smtp_maxerrors=1000)
+    client.send(LONG_SESSION)
+    said = [line for line in client.out.splitlines(keepends=True) if line[:1] in b"45"]
+    messages = said.count(replies.BARE_NEWLINE.wire)
+    assert messages == 2
+    told = [refusal.reply.wire for refusal in client.refusals]
+    assert sorted([*told, *[replies.BARE_NEWLINE.wire] * messages]) == sorted(said)
+
+
+@pytest.mark.parametrize(
+    ("lines", "sender", "recipient", "reply"),
+    [
+        (b"MAIL FROM:<a@b> SIZE=9999\r\n", "a@b", None, replies.TOO_LARGE),
+        (b"MAIL FROM:<a@@b> SIZE=1\r\n", "a@@b", None, replies.BAD_SENDER),
+        (b"MAIL FROM: a@\xffb X=1\r\n", "a@\ufffdb", None, replies.UNKNOWN_PARAMETER),
+        (
+            ENVELOPE + b"RCPT TO:<c@@d> NOTIFY=NEVER\r\n",
+            "a@example.com",
+            "c@@d",
+            replies.BAD_RECIPIENT,
+        ),
+        (ENVELOPE + b"RCPT TO:<c@d>\r\n", "a@example.com", "c@d", replies.TOO_MANY_RECIPIENTS),
+        (ENVELOPE + b"RCPT TO\r\n", "a@example.com", "", replies.TOO_MANY_RECIPIENTS),
+        (ENVELOPE + b"FOO\r\n", "a@example.com", None, replies.UNKNOWN_COMMAND),
+        (b"FOO\r\n", None, None, replies.UNKNOWN_COMMAND),
+    ],
+)
+def test_a_refusal_names_the_envelope_as_far_as_it_is_known(lines, sender, recipient, reply):
+    client = Client(smtp_maxrecipients=2 if b"@@d" in lines else 1).hello()
+    client.send(lines)
+    (refusal,) = client.refusals
+    assert refusal.reply is reply
+    assert (refusal.envelope and refusal.envelope.sender) == sender
+    assert refusal.recipient == recipient
+    assert refusal.peer is client.session.peer
+
+
+def test_who_is_told_to_come_back_while_idle_is_not_refused():
+    idle = Client().hello()
+    assert codes(idle.session.stop()) == ["421 4.3.2"]
+    busy = Client().hello()
+    busy.send(ENVELOPE)
+    busy.session.stop()
+    assert codes(busy.send(b"RSET\r\n")) == ["250 2.0.0", "421 4.3.2"]
+    late = Client()
+    assert codes(late.session.close(replies.STOPPING)) == ["421 4.3.2"]
+    assert [len(client.refusals) for client in (idle, busy, late)] == [0, 0, 1]

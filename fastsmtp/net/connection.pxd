@@ -21,6 +21,7 @@ cdef class Connection:
     cdef public object seen_progress
 
     cdef _welcome(self)
+    cdef _refuse_unheard(self, Peer peer, Reply reply)
     cdef Reply _too_many(self, Peer peer)
     cdef _leave(self)
     cdef _begin(self)

@@ -187,17 +187,19 @@ class Connection:
         admitted = reception.access.judge(peer)
         too_many = self._too_many(peer)
         if too_many is not None:
-            reception.metrics.say(too_many)
+            self._refuse_unheard(peer, too_many)
             if not self._tls_first:
                 transport.write(too_many.wire)
             transport.close()
             return
         if self._tls_first and not admitted:
-            reception.metrics.say(replies.ACCESS_DENIED)
+            self._refuse_unheard(peer, replies.ACCESS_DENIED)
             self._leave()
             transport.close()
             return
-        self.session = Session(reception.rules, reception.gate, reception.metrics, peer)
+        self.session = Session(
+            reception.rules, reception.gate, reception.metrics, reception.refusals, peer
+        )
         if reception.intake.tells:
             log.debug("connected", extra={"peer": peer})
         reception.open.add(self)
@@ -209,6 +211,11 @@ class Connection:
             self._begin()
         else:
             self._advance(self.session.refuse())
+
+    def _refuse_unheard(self, peer: Peer, reply: Reply) -> None:
+        """Count and report a refusal that leaves this connection without a session."""
+        self._reception.metrics.say(reply)
+        self._reception.refusals.tell(reply, peer)
 
     def _too_many(self, peer: Peer) -> Reply | None:
         """What to say where all places are taken; whose address is hidden shares no limit of it."""

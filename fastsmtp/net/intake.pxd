@@ -33,6 +33,7 @@ cdef class Arrival:
 cdef class Intake:
     cdef readonly Gate gate
     cdef readonly Metrics metrics
+    cdef readonly object refusals
     cdef readonly object received_log
     cdef readonly bint tells
     cdef Composer _composer

@@ -17,6 +17,7 @@ from fastsmtp.headers import RefusedError
 from fastsmtp.metrics import Metrics
 from fastsmtp.net.received_log import ReceivedLog
 from fastsmtp.payload import Composer, Outgoing, Steps
+from fastsmtp.refusals import Refusals
 from fastsmtp.replies import Reply
 from fastsmtp.sinks.base import Sink
 
@@ -64,8 +65,10 @@ class Arrival:
         return self.rejected(replies.INTERNAL)
 
     def rejected(self, reply: Reply) -> Reply:
-        """Count and log that it is answered with `reply`, which is given back."""
-        self._intake.metrics.reject(reply)
+        """Count and report that it is answered with `reply`, which is given back."""
+        intake = self._intake
+        intake.metrics.reject(reply)
+        intake.refusals.tell(reply, self.peer, self.envelope, None, self.size)
         return self._ended(reply, [])
 
     def _stored(self) -> Reply:
@@ -86,8 +89,8 @@ class Arrival:
         intake.metrics.reply_seconds.since(self._begun)
         if intake.received_log is not None or intake.tells:
             ids = [outgoing.id for outgoing in stored]
-            if intake.received_log is not None:
-                intake.received_log.add(ids, self.envelope, self.size, self.peer, reply)
+            if intake.received_log is not None and ids:
+                intake.received_log.accepted(ids, self.envelope, self.size, self.peer, reply)
             log.debug("message answered: %r", reply, extra={"peer": self.peer, "ids": ids})
         return reply
 
@@ -101,10 +104,12 @@ class Intake:
         composer: Composer,
         sink: Sink,
         metrics: Metrics,
+        refusals: Refusals,
         received_log: ReceivedLog | None = None,
     ) -> None:
         self.gate = gate
         self.metrics = metrics
+        self.refusals = refusals
         self.received_log = received_log
         self.tells = log.isEnabledFor(logging.DEBUG)
         self._composer = composer

@@ -24,6 +24,7 @@ from fastsmtp.net.intake import Intake
 from fastsmtp.net.places import Places
 from fastsmtp.net.reception import Reception
 from fastsmtp.net.tls import Certificates
+from fastsmtp.refusals import Refusals
 from fastsmtp.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ class Listener:
         settings: Settings,
         gate: Gate,
         metrics: Metrics,
+        refusals: Refusals,
         intake: Intake,
         places: Places,
         authenticator: Authenticator,
@@ -136,6 +138,7 @@ class Listener:
             Rules(settings),
             gate,
             metrics,
+            refusals,
             intake,
             places,
             limit,

@@ -1,8 +1,10 @@
-"""The file with one line a recipient of every message that came to its end.
+"""The received-log: a file with one line per recipient, accepted or refused.
 
-Tab-separated: time, message-id or "-", envelope, recipient, size, client address, user or "-",
-reply. Whatever a client sent is escaped. Lines are gathered and written together, a second late
-at most; `close` writes the rest. A new worker opens the file anew, so that it can be rotated.
+A line stands for a recipient of a message that came to its end, or for a RCPT that was refused.
+Its fields are separated by tabs: time, message-id or "-", envelope, recipient, size, client
+address, user or "-", reply. Whatever a client sent is escaped. Lines are gathered and written
+together, at most a second late; `close` writes the rest. A new worker opens the file anew, so that
+it can be rotated.
 """
 
 import asyncio
@@ -14,6 +16,7 @@ from collections.abc import Sequence
 from fastsmtp.envelope import Envelope
 from fastsmtp.escaping import escaped
 from fastsmtp.peer import Peer
+from fastsmtp.refusals import Refusal
 from fastsmtp.replies import Reply
 
 log = logging.getLogger(__name__)
@@ -39,22 +42,43 @@ class ReceivedLog:
         self._time = ""
         self._full = False  # the last write failed, and the log tells
 
-    def add(
+    def accepted(
         self, ids: Sequence[str], envelope: Envelope, size: int, peer: Peer, reply: Reply
     ) -> None:
-        """A message was answered; `ids` is empty where it was refused."""
+        """Write a line per recipient of a stored message; `size` in bytes of content."""
+        for message_id, recipient in zip(ids, envelope.recipients, strict=True):
+            self._add(message_id, envelope.sender, recipient.mailbox, size, peer, reply)
+
+    def refused(self, refusal: Refusal) -> None:
+        """Write a line per recipient that was refused; a refusal without recipients has none.
+
+        The size of a message whose content has not come is what MAIL declared, or 0.
+        """
+        envelope = refusal.envelope
+        if envelope is None:
+            return
+        if refusal.recipient is not None:
+            mailboxes, size = [refusal.recipient], envelope.size
+        elif refusal.size is not None:
+            mailboxes, size = [each.mailbox for each in envelope.recipients], refusal.size
+        else:
+            return
+        for mailbox in mailboxes:
+            self._add("-", envelope.sender, mailbox, size, refusal.peer, refusal.reply)
+
+    def _add(
+        self, message_id: str, sender: str, mailbox: str, size: int, peer: Peer, reply: Reply
+    ) -> None:
         second = int(time.time())
         if second != self._second:
             self._second = second
             self._time = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
-        sender = escaped(envelope.sender)
-        rest = f"{size}\t{peer.remote_ip}\t{escaped(peer.user) or '-'}\t{reply.code}"
-        rest += f" {reply.enhanced} {reply.lines[0]}\n"
-        for position, recipient in enumerate(envelope.recipients):
-            message_id = ids[position] if ids else "-"
-            self._gather(
-                f"{self._time}\t{message_id}\t{sender}\t{escaped(recipient.mailbox)}\t{rest}".encode()
-            )
+        line = (
+            f"{self._time}\t{message_id}\t{escaped(sender)}\t{escaped(mailbox)}\t{size}\t"
+            f"{peer.remote_ip}\t{escaped(peer.user) or '-'}\t"
+            f"{reply.code} {reply.enhanced} {reply.lines[0]}\n"
+        )
+        self._gather(line.encode())
 
     def flush(self) -> None:
         """Write what was gathered."""

@@ -16,7 +16,7 @@ cdef class Reception:
     cdef readonly Places places
     cdef readonly Py_ssize_t limit
     cdef readonly Access access
-    cdef readonly object authenticator, certificates, lost, complaints
+    cdef readonly object authenticator, certificates, lost, complaints, refusals
     cdef readonly set open
     cdef public Reply refusal
     cdef readonly Ids ids

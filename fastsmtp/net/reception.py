@@ -13,6 +13,7 @@ from fastsmtp.net.intake import Intake
 from fastsmtp.net.places import Places
 from fastsmtp.net.proxy import Complaints
 from fastsmtp.net.tls import Certificates
+from fastsmtp.refusals import Refusals
 from fastsmtp.replies import Reply
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Reception:
         "open",
         "places",
         "refusal",
+        "refusals",
         "rules",
     )
 
@@ -44,6 +46,7 @@ class Reception:
         rules: Rules,
         gate: Gate,
         metrics: Metrics,
+        refusals: Refusals,
         intake: Intake,
         places: Places,
         limit: int,
@@ -54,6 +57,7 @@ class Reception:
         self.rules = rules
         self.gate = gate
         self.metrics = metrics
+        self.refusals = refusals
         self.intake = intake
         self.places = places  # open connections of all workers
         self.limit = limit  # of them at most

@@ -44,7 +44,10 @@ def ignored(error: "sys.UnraisableHookArgs") -> None:
 
 
 def fields(record: logging.LogRecord) -> dict[str, str]:
-    """Whose event it is: `extra={"peer": Peer, "ids": [...]}` of the log call."""
+    """What the event is about: the log call's `extra`.
+
+    It may hold "peer" (a Peer), "envelope" and "recipient" (addresses), and "ids" (a list).
+    """
     found: dict[str, str] = {}
     peer: Peer | None = getattr(record, "peer", None)
     if peer is not None:
@@ -52,6 +55,10 @@ def fields(record: logging.LogRecord) -> dict[str, str]:
         found["client"] = peer.remote_ip
         if peer.user:
             found["user"] = peer.user
+    for name in ("envelope", "recipient"):
+        address = getattr(record, name, None)
+        if address is not None:
+            found[name] = address
     ids: Sequence[str] = getattr(record, "ids", ())
     if ids:
         found["ids"] = ",".join(ids)
@@ -59,17 +66,20 @@ def fields(record: logging.LogRecord) -> dict[str, str]:
 
 
 class TextLines(logging.Formatter):
-    """`2026-11-23T01:02:03Z info message session=… client=… user=… ids=…`."""
+    """`2026-11-23T01:02:03Z info message session=… client=… user=… envelope=… ids=…`.
+
+    Spaces in values are escaped, so that no client can forge another `name=value`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
         message = escaped(_message(self, record), keep="\\")
-        about = "".join(f" {name}={escaped(text)}" for name, text in fields(record).items())
+        about = "".join(f" {name}={_unspaced(text)}" for name, text in fields(record).items())
         return f"{_time(record)} {record.levelname.lower()} {message}{about}"
 
 
 class JsonLines(logging.Formatter):
-    """One object with `time`, `level`, `message`, and `session`, `client`, `user`, `ids`."""
+    """One object with `time`, `level`, `message`, and `session`, `client`, `user`, `envelope`, …"""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
@@ -80,6 +90,10 @@ class JsonLines(logging.Formatter):
             **fields(record),
         }
         return orjson.dumps(event).decode()
+
+
+def _unspaced(value: str) -> str:
+    return escaped(value).replace(" ", "\\x20")
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -27,10 +27,12 @@ from fastsmtp.net.intake import Intake
 from fastsmtp.net.listener import Listener
 from fastsmtp.net.places import Places
 from fastsmtp.net.received_log import ReceivedLog
+from fastsmtp.net.refusal_log import RefusalLog
 from fastsmtp.payload import Composer
 from fastsmtp.process import config, logs, privileges
 from fastsmtp.process.sockets import Bound
 from fastsmtp.process.workers import BLOCKED
+from fastsmtp.refusals import Refusals
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Sink
 from fastsmtp.sinks.embedded import Embedded
@@ -139,9 +141,15 @@ class Worker:
         self.sink = make_sink(settings, gate, self._metrics)
         composer = Composer(settings, gate, self._metrics)
         self._received_log = ReceivedLog(settings.received_log) if settings.received_log else None
-        intake = Intake(gate, composer, self.sink, self._metrics, self._received_log)
-        asked = Authenticator(authenticator.backends(settings), failures, self._metrics)
-        self._listener = Listener(settings, gate, self._metrics, intake, places, asked)
+        self._refusal_log = RefusalLog()
+        readers = [self._refusal_log.refused]
+        if self._received_log is not None:
+            readers.append(self._received_log.refused)
+        refusals = Refusals(readers)
+        intake = Intake(gate, composer, self.sink, self._metrics, refusals, self._received_log)
+        backends = authenticator.backends(settings)
+        asked = Authenticator(backends, failures, self._metrics, refusals)
+        self._listener = Listener(settings, gate, self._metrics, refusals, intake, places, asked)
         self._told = asyncio.Event()  # to accept, or to end
         self._stopping = asyncio.Event()
 
@@ -187,6 +195,7 @@ class Worker:
     async def stop(self) -> None:
         """Give mail in flight its time, then leave within a few seconds."""
         await self._listener.stop(self._settings.smtp_grace)
+        self._refusal_log.close()
         if self._received_log is not None:
             self._received_log.flush()
         closing = asyncio.ensure_future(self.sink.close())

@@ -13,6 +13,7 @@ from fastsmtp._session import Rules, Session
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
+from fastsmtp.refusals import Refusals
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.rabbitmq._confirms import Confirms
 from tests.oracle import commands, message
@@ -128,7 +129,8 @@ def session(data: bytes) -> None:
 
 def _talk(parts: Iterator[bytes] | list[bytes], mode: str) -> tuple[bytes, list]:
     rules = Rules(Settings(smtp_hostname="mx.example.com", smtp_bare_newline=mode))
-    talk = Session(rules, Gate(LIMIT), Metrics(), Peer("127.0.0.1", 25, "127.0.0.1", 4000))
+    peer = Peer("127.0.0.1", 25, "127.0.0.1", 4000)
+    talk = Session(rules, Gate(LIMIT), Metrics(), Refusals(), peer)
     out, messages = b"", []
     for part in parts:
         if talk.closing:

@@ -24,6 +24,7 @@ from fastsmtp.net.listener import Listener, bind, turn_away
 from fastsmtp.net.places import Places
 from fastsmtp.payload import Composer, Outgoing
 from fastsmtp.process import cli, worker, workers
+from fastsmtp.refusals import Refusals
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Done
@@ -87,7 +88,8 @@ class Inside:
         self.ending = asyncio.Event()
         self.gate = gate = Gate(self.settings.smtp_maxsize, self.settings.smtp_maxmemory)
         composer = Composer(self.settings, gate, self.metrics)
-        self.intake = Intake(gate, composer, self.sink, self.metrics)
+        refusals = Refusals()
+        self.intake = Intake(gate, composer, self.sink, self.metrics, refusals)
         memory = places.create()
         counts = Places(memory, 0)
         os.close(memory)
@@ -95,9 +97,11 @@ class Inside:
         failed = Failures(memory, 0)
         os.close(memory)
         asked = authenticator.Authenticator(
-            authenticator.backends(self.settings), failed, self.metrics
+            authenticator.backends(self.settings), failed, self.metrics, refusals
         )
-        self.listener = Listener(self.settings, gate, self.metrics, self.intake, counts, asked)
+        self.listener = Listener(
+            self.settings, gate, self.metrics, refusals, self.intake, counts, asked
+        )
         sockets = bind(("127.0.0.1",), (0,))
         self.port: int = sockets[0].getsockname()[1]
         tls_sockets = bind(("127.0.0.1",), (0,)) if self.settings.smtp_certificate else []

@@ -19,6 +19,7 @@ from fastsmtp.net.auth.hardcoded import Hardcoded
 from fastsmtp.net.auth.pair import Pairs
 from fastsmtp.net.failures import Failures, network
 from fastsmtp.peer import Peer
+from fastsmtp.refusals import Refusals
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
 
@@ -58,10 +59,17 @@ def backends(settings: Settings) -> list[Backend]:
 class Authenticator:
     """Every attempt of one worker's clients."""
 
-    def __init__(self, sources: Sequence[Backend], failures: Failures, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Backend],
+        failures: Failures,
+        metrics: Metrics,
+        refusals: Refusals,
+    ) -> None:
         self._sources = sources
         self._failures = failures
         self._metrics = metrics
+        self._refusals = refusals
         self._open: Counter[bytes] = Counter()  # attempts by address
         self._tasks: set[asyncio.Task[None]] = set()
         self._silent_until = 0.0
@@ -72,7 +80,7 @@ class Authenticator:
         self._open[address] += 1
         attempt = Attempt(answer, lambda: self._end(address))
         if self._open[address] > AT_ONCE_PER_ADDRESS or self._open.total() > AT_ONCE:
-            attempt.answer_after(0, self._count(replies.AUTH_UNAVAILABLE))
+            attempt.answer_after(0, self._report(peer, replies.AUTH_UNAVAILABLE))
         else:
             task = asyncio.create_task(self._work(attempt, peer, user, password))
             self._tasks.add(task)
@@ -81,11 +89,10 @@ class Authenticator:
 
     async def _work(self, attempt: "Attempt", peer: Peer, user: str, password: bytes) -> None:
         """Ask and say, where the client waits still; a failure counts in any case."""
-        reply = self._count(await self._ask(peer, user, password))
+        reply = self._report(peer, await self._ask(peer, user, password))
         seconds = 0.0
         if reply is replies.BAD_CREDENTIALS:
             seconds = self._failures.add(peer.remote_ip)
-            log.info("authentication failed", extra={"peer": peer})
         attempt.answer_after(seconds, reply)
 
     async def _ask(self, peer: Peer, user: str, password: bytes) -> Reply:
@@ -118,8 +125,11 @@ class Authenticator:
             raise down
         return replies.BAD_CREDENTIALS
 
-    def _count(self, reply: Reply) -> Reply:
+    def _report(self, peer: Peer, reply: Reply) -> Reply:
+        """Count and report the outcome, which is given back."""
         self._metrics.authentications[OUTCOMES[reply]] += 1
+        if reply is not replies.AUTHENTICATED:
+            self._refusals.tell(reply, peer)
         return reply
 
     def _end(self, address: bytes) -> None:

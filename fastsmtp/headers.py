@@ -1,13 +1,14 @@
 """The `x-mq-*` headers of a message become properties of its JSON.
 
 Takes each header's name and value as `_content.HeaderScan` finds them; gives the properties and
-says which headers leave the MIME. Loses no mail over a header: what does not parse stays a string
-or stays in the MIME, and is counted.
+says which headers leave the MIME. No mail is lost over a header: one that does not parse, or has a
+name of the server's, stays in the MIME and is counted.
 """
 
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -33,28 +34,18 @@ MAX_LOGGED = 3
 RESERVED = frozenset(
     [
         "",
-        "message-id",
-        "received",
-        "hostname",
-        "recipient",
-        "envelope",
-        "mime",
-        "mime-encoding",
-        "connection",
-        "key",
-        "checks",
-        "ips",
-        "tags",
-        "queues",
-        "smarthost",
-        "dsn",
-        "smtputf8",
+        *("message-id", "received", "hostname", "recipient", "connection", "smtputf8"),
+        *("mime", "mime-encoding", "key", "key-encoding", "mime-size", "mime-sha256"),
+        *("ips", "tags", "queues", "smarthost", "dsn", "nextattempt"),
+        *("checks", "domain", "forcedip", "seen", "results", "http", "spool", "cli"),
+        *("dkim", "data", "headers", "traceparent", "fingerprint"),
+        *("__proto__", "constructor", "prototype"),  # a key of these breaks consumers in JavaScript
     ]
 )
-"""Names that are the server's own; `envelope` is in the table all the same."""
+"""Names that are the server's own. `envelope` is one, too, but its header is in `SCALARS`."""
 
-_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}", re.ASCII)
+_INTEGER = re.compile(r"([+-]?)0*([1-9][0-9]{0,18}|0)", re.ASCII)
+_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2}) ([0-9]{2}):([0-9]{2}):([0-9]{2})", re.ASCII)
 _BOOLEANS = {
     "true": True,
     "yes": True,
@@ -89,9 +80,11 @@ def upper(value: str) -> Value:
 
 def integer(value: str) -> int:
     """A signed 64-bit integer in decimal digits."""
-    if not _INTEGER.fullmatch(value) or not -(2**63) <= int(value) < 2**63:
-        raise ValueError("an integer of 64 bits")
-    return int(value)
+    if found := _INTEGER.fullmatch(value):
+        number = int(found[1] + found[2])
+        if -(2**63) <= number < 2**63:
+            return number
+    raise ValueError("an integer of 64 bits")
 
 
 def integers(value: str) -> Value:
@@ -112,17 +105,25 @@ def boolean(value: str) -> Value:
 
 def date(value: str) -> Value:
     """`YYYY-MM-DD HH:MM:SS`, a date that exists."""
+    if found := _DATE.fullmatch(value):
+        year, month, day, hour, minute, second = map(int, found.groups())
+        with suppress(ValueError):
+            datetime(year, month, day, hour, minute, second)
+            return value
+    raise ValueError("YYYY-MM-DD HH:MM:SS, a date that exists")
+
+
+def mailbox(value: str) -> Value:
+    """A mailbox with or without `<>`, or nothing: the null path."""
     try:
-        if not _DATE.fullmatch(value):
-            raise ValueError
-        datetime.strptime(value, "%Y-%m-%d %H:%M:%S")
-    except ValueError:
-        raise ValueError("YYYY-MM-DD HH:MM:SS, a date that exists") from None
-    return value
+        return parse_mailbox(value.encode())
+    except CommandError:
+        raise ValueError("a mailbox, or nothing") from None
 
 
 # name: (object the property is in, or ""; property; parser, whose ValueError is what was expected)
 SCALARS: dict[str, tuple[str, str, Callable[[str], Value]]] = {
+    "envelope": ("", "envelope", mailbox),
     "pool": ("", "pool", text),
     "delayed": ("", "delayed", date),
     "maxdelivertime": ("", "maxdelivertime", date),
@@ -145,6 +146,8 @@ SCALARS: dict[str, tuple[str, str, Callable[[str], Value]]] = {
     "dsn-ret": ("dsn", "ret", upper),
     "dsn-orcpt": ("dsn", "orcpt", text),
     "dsn-envid": ("dsn", "envid", text),
+    "dsn-envelope": ("dsn", "envelope", text),
+    "dsn-mta": ("dsn", "mta", text),
 }
 """Headers whose last value counts."""
 
@@ -163,7 +166,6 @@ class Lifted:
         "_octets",
         "_peer",
         "dsn",
-        "envelope",
         "properties",
     )
 
@@ -175,29 +177,38 @@ class Lifted:
         self._count = 0
         self._octets = 0
         self._malformed = 0
-        self.envelope: str | None = None  # replaces MAIL's where it is given
         self.dsn: dict[str, Any] = {}  # over the SMTP parameters of the same name
-        self.properties: dict[str, Any] = {}  # all others, as they stand in the JSON
+        self.properties: dict[str, Any] = {}  # all others; `envelope` replaces MAIL's
 
     def lift(self, name: str, start: int, stop: int, octets: int) -> bool:
         """Take the header X-MQ-`name`, its value at `start` to `stop`; true where it is lifted.
 
         `octets` is the size of the whole header. Raises RefusedError where it is one too many.
         """
-        if name in RESERVED and name != "envelope":
+        if name in RESERVED:
             self.reserved(name)
             return False
         if octets > MAX_LIFTED_OCTETS:
             raise RefusedError(replies.TOO_MANY_HEADERS)
-        value = unfold(self._content, start, stop)
-        if name == "envelope" and not self._lift_envelope(decode(value)):
-            return False
+        value = decode(unfold(self._content, start, stop))
+        scalar = SCALARS.get(name)
+        typed: Value = value
+        if scalar is not None:
+            try:
+                typed = scalar[2](value)
+            except ValueError as expected:
+                self.malformed(name, value, str(expected))
+                return False
         self._count += 1
         self._octets += octets
         if self._count > MAX_LIFTED or self._octets > MAX_LIFTED_OCTETS:
             raise RefusedError(replies.TOO_MANY_HEADERS)
-        if name != "envelope":
-            self._set(name, decode(value))
+        if scalar is not None:
+            self._set(scalar[0], scalar[1], typed)
+        elif name in LISTS:
+            self.properties.setdefault(LISTS[name], []).append(value)
+        else:
+            self.own(name, value)
         return True
 
     def reserved(self, name: str) -> None:
@@ -205,7 +216,7 @@ class Lifted:
         self._metrics.headers_reserved += 1
 
     def malformed(self, name: str, value: str, expected: str) -> None:
-        """A value is not of its header's type; `expected` says what is."""
+        """A value is not of its header's type, `expected`; the header stays in the MIME."""
         self._metrics.headers_malformed += 1
         self._malformed += 1
         about = {"peer": self._peer}
@@ -227,35 +238,15 @@ class Lifted:
         else:
             self.properties[name] = [before, value]
 
-    def _lift_envelope(self, value: str) -> bool:
-        try:
-            self.envelope = parse_mailbox(value.encode())
-        except CommandError:
-            self.malformed("envelope", value, "a mailbox, or nothing")
-            return False
-        return True
-
-    def _set(self, name: str, value: str) -> None:
-        if name in LISTS:
-            self.properties.setdefault(LISTS[name], []).append(value)
-        elif name in SCALARS:
-            group, key, parse = SCALARS[name]
-            parent = self._group(group)
-            try:
-                parent[key] = parse(value)
-            except ValueError as expected:
-                self.malformed(name, value, str(expected))
-                parent[key] = value
+    def _set(self, group: str, key: str, value: Value) -> None:
+        if not group:
+            self.properties[key] = value
+            if key == "delayed":  # MailerQ after 5.3 reads the second
+                self.properties["nextattempt"] = {"time": value}
+        elif group == "dsn":
+            self.dsn[key] = value
         else:
-            self.own(name, value)
-
-    def _group(self, name: str) -> dict[str, Any]:
-        if not name:
-            return self.properties
-        if name == "dsn":
-            return self.dsn
-        group: dict[str, Any] = self.properties.setdefault(name, {})
-        return group
+            self.properties.setdefault(group, {})[key] = value
 
 
 def decode(value: bytes) -> str:

@@ -78,7 +78,7 @@ class Metrics:
 
         # x-mq-* headers
         self.headers_unknown = 0  # of no known name, lifted as strings
-        self.headers_malformed = 0  # the value is not of the header's type
+        self.headers_malformed = 0  # the value is not of the header's type, left in the MIME
         self.headers_reserved = 0  # the name is the server's, left in the MIME
 
         # RabbitMQ, in publishes: one a recipient

@@ -176,7 +176,7 @@ class Composer:
         self, envelope: Envelope, lifted: Lifted, encoding: str, tail: bytes | bytearray
     ) -> list["Outgoing"]:
         priority = lifted.properties.get("priority")
-        if not isinstance(priority, int) or not 0 <= priority <= 255:
+        if priority is not None and not 0 <= priority <= 255:
             priority = None
         asked = bool(lifted.dsn) or envelope.ret is not None or envelope.envid is not None
         outgoing = []
@@ -197,7 +197,8 @@ class Composer:
 
     def _shared_properties(self, envelope: Envelope, peer: Peer, lifted: Lifted, now: int) -> bytes:
         """The JSON text of what all recipients have in common, but for `mime`."""
-        sender = envelope.sender if lifted.envelope is None else lifted.envelope
+        properties = lifted.properties
+        sender = properties.pop("envelope", envelope.sender)
         connection, ips = self._connection(peer)
         text = b',"received":"%b","hostname":%b,"envelope":%b%b' % (
             _timestamp(now),
@@ -207,7 +208,6 @@ class Composer:
         )
         if envelope.smtputf8:
             text += b',"smtputf8":true'
-        properties = lifted.properties
         if "ips" not in properties and "pool" not in properties:
             text += ips
         if properties:

@@ -96,7 +96,7 @@ EXPOSED = {
     "headers_malformed": Exposed(
         "counter",
         "fastsmtp_malformed_headers",
-        "X-MQ-* headers whose value did not parse; they became strings, or stayed in the MIME",
+        "X-MQ-* headers whose value did not parse; they stayed in the MIME",
     ),
     "headers_reserved": Exposed(
         "counter",

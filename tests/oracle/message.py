@@ -24,6 +24,9 @@ MAX_RECEIVED = 100
 RESERVED = {
     "message-id", "received", "hostname", "recipient", "envelope", "mime", "mime-encoding",
     "connection", "key", "checks", "ips", "tags", "queues", "smarthost", "dsn", "smtputf8",
+    "domain", "forcedip", "seen", "results", "http", "spool", "cli", "nextattempt", "dkim", "data",
+    "headers", "mime-size", "mime-sha256", "key-encoding", "traceparent", "fingerprint",
+    "__proto__", "constructor", "prototype",
 }  # fmt: skip
 
 
@@ -95,7 +98,10 @@ def published(content: bytes, envelope: Envelope, settings: Settings, peer: Peer
         elif is_reserved(key.removeprefix("x-mq-")):
             result.reserved += 1
             kept.append(raw)
-        elif key == "x-mq-envelope" and sender_of(value) is None:
+        elif len(raw) > MAX_LIFTED_OCTETS:
+            result.refusal = TOO_MANY_HEADERS  # whatever its value is
+            return result
+        elif typed_value(key.removeprefix("x-mq-"), text_of(value)) is None:
             result.malformed += 1
             kept.append(raw)
         else:
@@ -109,7 +115,7 @@ def published(content: bytes, envelope: Envelope, settings: Settings, peer: Peer
     if text is None and settings.json_binary == "reject":
         result.refusal = NOT_UTF8
         return result
-    properties = lift([(name, value) for name, value, _ in lifted], result)
+    properties = lift([(name, value) for name, value, _ in lifted])
     for recipient in envelope.recipients:
         one = _object(envelope, recipient, properties, settings, peer)
         if text is None:
@@ -119,7 +125,7 @@ def published(content: bytes, envelope: Envelope, settings: Settings, peer: Peer
             one["mime"] = text
         result.objects.append(one)
     priority = properties.get("priority")
-    if isinstance(priority, int) and 0 <= priority <= 255:
+    if priority is not None and 0 <= priority <= 255:
         result.priority = priority
     return result
 
@@ -179,7 +185,7 @@ def sender_of(value: bytes) -> str | None:
 INTEGERS = {"maxattempts", "priority", "smarthost-port"}
 BOOLEANS = {"inlinecss", "keepmime"}
 DATES = {"delayed", "maxdelivertime"}
-TYPED = {"pool", "maxattempts", "priority", "retries"} | BOOLEANS | DATES
+TYPED = {"envelope", "pool", "maxattempts", "priority", "retries"} | BOOLEANS | DATES
 QUEUES = {f"{kind}-queue": kind for kind in ("results", "failure", "success", "retry", "dsn")}
 SMARTHOST = {
     "smarthost-hostname": "hostname",
@@ -188,21 +194,16 @@ SMARTHOST = {
     "smarthost-password": "password",
     "smarthost-port": "port",
 }
-DSN = {"dsn-notify": "notify", "dsn-ret": "ret", "dsn-orcpt": "orcpt", "dsn-envid": "envid"}
+DSN = {f"dsn-{part}": part for part in ("notify", "ret", "orcpt", "envid", "envelope", "mta")}
 
 
-def lift(headers: list[tuple[str, str]], result: Published) -> dict[str, Any]:
-    """Properties of lifted headers, in the object's form; counts malformed values."""
+def lift(headers: list[tuple[str, str]]) -> dict[str, Any]:
+    """Properties of lifted headers, in the object's form."""
     properties: dict[str, Any] = {}
     others: dict[str, list[str]] = {}
     for name, value in headers:
         typed = typed_value(name, value)
-        if typed is None:
-            result.malformed += 1
-            typed = value
-        if name == "envelope":
-            properties["envelope"] = sender_of(value.encode())
-        elif name in ("ip", "tag"):
+        if name in ("ip", "tag"):
             properties.setdefault(name + "s", []).append(value)
         elif name in QUEUES:
             properties.setdefault("queues", {})[QUEUES[name]] = value
@@ -211,6 +212,8 @@ def lift(headers: list[tuple[str, str]], result: Published) -> dict[str, Any]:
         elif name in DSN:
             upper = name in ("dsn-notify", "dsn-ret")
             properties.setdefault("dsn", {})[DSN[name]] = value.upper() if upper else value
+        elif name == "delayed":
+            properties |= {"delayed": value, "nextattempt": {"time": value}}
         elif name in TYPED:
             properties[name] = typed
         else:
@@ -222,6 +225,8 @@ def lift(headers: list[tuple[str, str]], result: Published) -> dict[str, Any]:
 
 def typed_value(name: str, value: str) -> Any:
     """The value in its header's type; None where it is not of that type."""
+    if name == "envelope":
+        return sender_of(value.encode())
     if name in INTEGERS:
         return integer(value)
     if name in BOOLEANS:

@@ -11,20 +11,25 @@ NAMES = [
     "retries", "inlinecss", "keepmime", "results-queue", "failure-queue", "success-queue",
     "retry-queue", "dsn-queue", "smarthost-hostname", "smarthost-name", "smarthost-port",
     "smarthost-username", "smarthost-password", "dsn-notify", "dsn-ret", "dsn-orcpt",
-    "dsn-envid", "custom", "other", "custom-queue", "smarthost-x", "message-id", "received",
+    "dsn-envid", "dsn-envelope", "dsn-mta", "custom", "other", "custom-queue", "smarthost-x",
+    "message-id", "received",
     "hostname", "recipient", "mime", "mime-encoding", "connection", "key", "checks", "ips",
-    "tags", "queues", "smarthost", "dsn", "smtputf8",
+    "tags", "queues", "smarthost", "dsn", "smtputf8", "domain", "forcedip", "seen", "results",
+    "http", "spool", "cli", "nextattempt", "dkim", "data", "headers", "mime-size", "mime-sha256",
+    "key-encoding", "traceparent", "fingerprint", "__proto__", "constructor", "prototype",
 ]  # fmt: skip
 VALUES = [
     b"", b"1", b"0", b"-1", b"+7", b"007", b"255", b"256", b"9223372036854775807",
     b"9223372036854775808", b"-9223372036854775808", b"-9223372036854775809", b"1_0", b"1.0",
-    b"0x1", b"\xd9\xa1", b"true", b"FALSE", b"Yes", b"no", b"ON", b"off", b"maybe",
+    b"0x1", b"\xd9\xa1", b"-0", b"0" * 5000 + b"7", b"9" * 5000,
+    b"true", b"FALSE", b"Yes", b"no", b"ON", b"off", b"maybe",
     b"2026-11-23 00:12:13", b"2026-02-29 00:00:00", b"2028-02-29 00:00:00", b"2026-1-1 0:0:0",
     b"0000-01-01 00:00:00", b"2026-01-01 24:00:00", b"2026-01-01 00:00:60",
     b"2026-01-01T00:00:00", b"300,600,3600", b"300, 600", b"300,,600", b",", b"1 2", b"192.0.2.1",
     b"a@example.org", b"<a@example.org>", b"<>", b"<", b"not valid", b'"q q"@[192.0.2.1]',
     b"never", b"success,delay", b"full", b"rfc822;a@example.org", b"caf\xc3\xa9", b"caf\xe9",
     b"a\0b", b'q"u\\o', b"in b\xc3\xa9@example.org",
+    b"b\xe9@example.org",
 ]  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from fastsmtp.process.cli import options
 from fastsmtp.process.config import ConfigError
 from fastsmtp.settings import Settings
 
-_NAMES = ["envelope", *LISTS, *SCALARS]
+_NAMES = [*LISTS, *SCALARS]
 
 Notes = list[tuple[int, str]]
 """Line of the file, and what to know of the header that begins there."""
@@ -125,9 +125,8 @@ class _Noted(Lifted):
         self._note(name, f"the server's, stays in the MIME; {_near(name)}")
 
     def malformed(self, name: str, value: str, expected: str) -> None:
-        becomes = "stays in the MIME" if name == "envelope" else "becomes a string as it is"
         found = printable(value)
-        self._note(name, f"malformed, {becomes}; expected {expected}, found {found!r}")
+        self._note(name, f"malformed, stays in the MIME; expected {expected}, found {found!r}")
 
     def own(self, name: str, value: str) -> None:
         self._note(name, f"unknown, becomes a property of this name; {_near(name)}")

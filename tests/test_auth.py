@@ -146,8 +146,11 @@ def test_every_refusal_on_the_wire(daemon, start_daemon):
             ("AUTH PLAIN " + plain("line\nbreak"), b"535 5.7.8 "),
             ("AUTH PLAIN " + plain(identity="somebody else"), b"535 5.7.8 "),
             ("AUTH PLAIN =", b"501 5.5.2 "),
+            ("AUTH LOGIN ==", b"501 5.5.2 "),
         ]:
             assert client.command(line).raw.startswith(reply), line
+        assert client.command("AUTH LOGIN =").raw == b"334 UGFzc3dvcmQ6\r\n"  # an empty name
+        assert client.command("=").raw.startswith(b"501 5.5.2 ")  # empty in the first line alone
         assert client.command("AUTH PLAIN").raw == b"334 \r\n"
         assert client.command("*").raw == b"501 5.7.0 Authentication cancelled\r\n"
         assert client.command("AUTH LOGIN").raw == b"334 VXNlcm5hbWU6\r\n"

@@ -530,6 +530,19 @@ def test_what_is_no_credentials_is_refused_and_the_session_goes_on(lines, reply)
         assert client.session.credentials is None
 
 
+@pytest.mark.parametrize("good", [b"bWU=", b"bQ==", b"bWUx", b"bWVtZQ==", b"bWVtZW1l", b"++//"])
+def test_base64_has_the_padding_that_it_needs_and_no_more(good):
+    """RFC 4954 §4 leaves nothing else; Python 3.11 and 3.12 take `bWUx=`."""
+    bare = good.rstrip(b"=")
+    tried = [bare + b"=" * count for count in range(6)]
+    tried += [good + b"bWU=", bare + b"=A==", bare[:2] + b"=" + bare[2:], good + b"!", b"-_" + good]
+    for line in tried:
+        for lines in (b"AUTH LOGIN " + line, b"AUTH LOGIN\r\n" + line):
+            said = Client(**AUTH).hello().send(lines + b"\r\n").split(b"\r\n")[-2]
+            right = line == good or (line == good + b"bWU=" and bare == good)
+            assert said[:9] == (b"334 UGFzc" if right else b"501 5.5.2"), lines
+
+
 def test_starttls_forgets_what_was_said():
     client = Client(smtp_certificate=("c",), **AUTH).hello()
     client.send(b"AUTH PLAIN " + PLAIN + b"\r\n")

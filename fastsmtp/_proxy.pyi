@@ -10,6 +10,7 @@ class Header:
     """A whole PROXY header; made by `parse` only.
 
     Texts of TLVs are "" where the header has none; octets that are not UTF-8 are read as Latin-1.
+    What follows the fixed part of a LOCAL header is skipped, its TLVs included.
     """
 
     @property
@@ -22,7 +23,7 @@ class Header:
 
     @property
     def family(self) -> Literal["TCP4", "TCP6", "UNIX", "UNKNOWN", "UNSPEC"]:
-        """Only TCP4 and TCP6 come with addresses; a LOCAL header of another family is UNSPEC."""
+        """Only TCP4 and TCP6 come with addresses; a LOCAL header is UNSPEC."""
 
     @property
     def size(self) -> int:

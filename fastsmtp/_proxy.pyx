@@ -146,17 +146,17 @@ cdef object _parse_v2(bytes data):
         raise ProxyError(f"PROXY version 2 header with unknown address family 0x{family:02x}")
     if size < V2_FIXED + length:
         return V2_FIXED + length - size
-    return _v2_header(data[:V2_FIXED + length], command, family)
-
-
-cdef Header _v2_header(bytes data, int command, int family):
-    if command == LOCAL and family != 0:
+    if command == LOCAL:
         # "the receiver [...] must discard the protocol block including the family" (§2.2)
-        return Header(2, "LOCAL", "UNSPEC", len(data))
+        return Header(2, "LOCAL", "UNSPEC", V2_FIXED + length)
+    return _v2_header(data[:V2_FIXED + length], family)
+
+
+cdef Header _v2_header(bytes data, int family):
     cdef str name
     cdef Py_ssize_t length
     name, length = FAMILIES[family]
-    cdef Header header = Header(2, "PROXY" if command == PROXY else "LOCAL", name, len(data))
+    cdef Header header = Header(2, "PROXY", name, len(data))
     cdef bytes addresses = data[V2_FIXED:V2_FIXED + length]
     if len(addresses) < length:
         raise ProxyError(f"PROXY version 2 header is too short for {name} addresses")

@@ -153,6 +153,22 @@ GOOD = {
         v2(b"\xff" * 5, command=0x20, family=0x12),
         {"command": "LOCAL", "family": "UNSPEC"},
     ),
+    "v2-local-block-unread": (
+        v2(b"\xff\xff", command=0x20, family=0),
+        {"command": "LOCAL", "family": "UNSPEC"},
+    ),
+    "v2-local-tlvs-unread": (
+        v2(tlv(5, b"id-1") + SSL + tlv(3, bytes(4)), command=0x20, family=0),
+        {"command": "LOCAL", "family": "UNSPEC"},
+    ),
+    "v2-local-short-tcp4": (
+        v2(TCP4[:-1], command=0x20),
+        {"command": "LOCAL", "family": "UNSPEC"},
+    ),
+    "v2-local-largest": (
+        v2(b"\x05" * 4096, command=0x20, family=0),
+        {"command": "LOCAL", "family": "UNSPEC"},
+    ),
     "v2-largest": (v2(tlv(0xE0, bytes(4093)), family=0), {"family": "UNSPEC"}),
     "v2-checksum": (
         with_checksum(b"\x01\x02\x03\x04\x05\x06\x07\x08\0\x09\0\x0a", tlv(1, b"smtp")),
@@ -383,7 +399,7 @@ def model_v2(data: bytes) -> dict:
         raise MoreError
     data = data[: 16 + length]
     command = "LOCAL" if version == 0x20 else "PROXY"
-    if command == "LOCAL" and family != 0:
+    if command == "LOCAL":
         return header(version=2, command=command, family="UNSPEC", size=len(data))
     name, size = names[family]
     found = header(version=2, command=command, family=name, size=len(data))

@@ -26,6 +26,7 @@ HIDDEN = {
     "UNKNOWN-with-text": b"PROXY UNKNOWN 192.0.2.1 198.51.100.2 40000 25\r\n",
     "LOCAL": v2(b"", command=0x20, family=0),
     "LOCAL-with-addresses": v2(TCP4, command=0x20),
+    "LOCAL-with-no-tlvs": v2(b"\xff" * 40, command=0x20, family=0),
     "UNSPEC": v2(b"", family=0),
     "UNIX": v2(bytes(216), family=0x31),
 }

@@ -310,14 +310,36 @@ cdef bint skip_domain(Cursor *cursor) noexcept:
 
 
 cdef bint skip_literal(Cursor *cursor) noexcept:
+    """An address literal (RFC 5321 §4.1.3): without a tag and its colon, an IPv4 address."""
     cdef const unsigned char *start
     cursor.at += 1
     start = cursor.at
     skip(cursor, LITERAL)
     if cursor.at == start or not looking_at(cursor, c"]"):
         return False
+    if memchr(start, c":", cursor.at - start) == NULL and not is_ipv4(start, cursor.at):
+        return False
     cursor.at += 1
     return True
+
+
+cdef bint is_ipv4(const unsigned char *at, const unsigned char *end) noexcept:
+    """Four Snum with dots between: 1 to 3 digits, leading zeros allowed, 255 at most."""
+    cdef const unsigned char *start
+    cdef int part, value
+    for part in range(4):
+        if part > 0:
+            if at == end or at[0] != c".":
+                return False
+            at += 1
+        start = at
+        value = 0
+        while at < end and at - start < 3 and CLASSES[at[0]] & DIGIT:
+            value = value * 10 + at[0] - c"0"
+            at += 1
+        if at == start or value > 255:
+            return False
+    return at == end
 
 
 cdef bint has_eight_bit(const unsigned char *at, const unsigned char *end) noexcept:

@@ -52,10 +52,28 @@ def test_a_line_is_a_verb_in_upper_case_and_an_argument(line, verb, rest):
         (b'<"a b>"@example.org>', '"a b>"@example.org'),
         (b"<.a..b.@x_y.example>", ".a..b.@x_y.example"),
         (b"<a@[IPv6:::1]>", "a@[IPv6:::1]"),
+        (b"<a@[0.9.10.255]>", "a@[0.9.10.255]"),
+        (b"<a@[192.168.001.010]>", "a@[192.168.001.010]"),
     ],
 )
 def test_a_sender_is_what_stands_in_the_path(path, mailbox):
     assert parse_mail(b"FROM: " + path).sender == mailbox
+
+
+@pytest.mark.parametrize(
+    "literal",
+    [
+        *("999.1.1.1", "1.1.1.256", "1.2.3", "1.2.3.4.5", "1.2.3.", ".1.2.3", "1..2.3"),
+        *("1.2.3.0004", "1.2.3.-4", "1.2.3.4a", "1,2,3,4", "example.org", "1", "0x1.2.3.4"),
+    ],
+)
+def test_a_literal_without_a_tag_is_an_ipv4_address(literal):
+    for path in (f"<a@[{literal}]>", f"a@[{literal}]", f"<@[{literal}]:a@b>"):
+        with pytest.raises(CommandError) as caught:
+            parse_rcpt(b"TO:" + path.encode(), False)
+        assert caught.value.problem == "mailbox"
+    with pytest.raises(CommandError):
+        parse_mailbox(f"<a@[{literal}]>".encode())
 
 
 @pytest.mark.parametrize(

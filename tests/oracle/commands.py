@@ -20,7 +20,9 @@ LOCAL = re.compile(
     rb'(?:[.%b\x80-\xff]+|"(?:[ !#-\[\]-~\x80-\xff]|\\[ -~])*")' % ATEXT,
 )
 LABEL = re.compile(rb"[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9_\x80-\xff-]*[A-Za-z0-9_\x80-\xff])?")
-LITERAL = re.compile(rb"\[[!-Z^-~]+\]")
+SNUM = rb"(?:[01]?[0-9]{1,2}|2[0-4][0-9]|25[0-5])"
+# RFC 5321 §4.1.3: an IPv4 address, or anything with a colon in it.
+LITERAL = re.compile(rb"\[(?:%b(?:\.%b){3}|[!-Z^-~]*:[!-Z^-~]*)\]" % (SNUM, SNUM))
 
 
 @dataclass

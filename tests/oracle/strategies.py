@@ -86,7 +86,9 @@ LOCALS = [
 ]  # fmt: skip
 DOMAINS = [
     b"example.org", b"EXAMPLE.org", b"a", b"a_b.c", b"_x.y", b"-a.b", b"a-.b", b"a--b.c", b"a..b",
-    b".a", b"a.", b"", b"1.2.3.4", b"[1.2.3.4]", b"[IPv6:::1]", b"[]", b"[a", b"a]", b"[a b]",
+    b".a", b"a.", b"", b"1.2.3.4", b"[1.2.3.4]", b"[255.099.0.00]",
+    b"[256.1.1.1]", b"[1.2.3]", b"[1.2.3.4.5]", b"[1.2.3.0004]", b"[1..3.4]", b"[1.2.3.4 ]",
+    b"[a.b.c.d]", b"[IPv6:::1]", b"[x:999.1.1.1]", b"[]", b"[a", b"a]", b"[a b]",
     b"[a[b]", b"[a\\b]", b"b\xc3\xbccher.example", b"b\xfc.example", b"x" * 63 + b".org",
     b"x" * 64 + b".org", b".".join([b"x" * 63] * 4), b".".join([b"x" * 63] * 3 + [b"x" * 62]),
     b"a b", b"a<b", b"a@b",

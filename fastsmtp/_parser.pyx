@@ -145,7 +145,7 @@ cpdef str parse_mailbox(bytes text):
     begin(&cursor, text, b"", 0)
     if not skip_mailbox(&cursor, False) or cursor.at != cursor.end:
         fail(_MAILBOX)
-    return decode_mailbox(text, True, True)
+    return decode_mailbox(text, not text.isascii(), True)
 
 
 cdef int begin(Cursor *cursor, bytes argument, const char *label, Py_ssize_t length) except -1:
@@ -352,14 +352,40 @@ cdef bint has_eight_bit(const unsigned char *at, const unsigned char *end) noexc
 
 cdef str decode_mailbox(bytes mailbox, bint eight_bit, bint smtputf8):
     """Internationalized mailboxes are UTF-8 and need SMTPUTF8 (RFC 6531 §3.3, §3.4)."""
+    cdef str text
     if eight_bit and not smtputf8:
         fail(_UTF8)
     try:
-        return PyUnicode_DecodeUTF8(
+        text = PyUnicode_DecodeUTF8(
             PyBytes_AS_STRING(mailbox), PyBytes_GET_SIZE(mailbox), NULL
         )
     except UnicodeDecodeError:
         raise CommandError(_UTF8) from None
+    if eight_bit and has_hidden(text):
+        fail(_MAILBOX)
+    return text
+
+
+cdef bint has_hidden(str text) noexcept:
+    """Whether `text` has a control, a line separator, a bidi control or a zero-width space.
+
+    People would read such an address as another one. U+200C and U+200D pass: some scripts need
+    them.
+    """
+    cdef Py_UCS4 c
+    for c in text:
+        if (
+            c < 0x20
+            or 0x7F <= c <= 0x9F
+            or c == 0x061C
+            or c == 0x200B
+            or 0x200E <= c <= 0x200F
+            or 0x2028 <= c <= 0x202E
+            or 0x2066 <= c <= 0x2069
+            or c == 0xFEFF
+        ):
+            return True
+    return False
 
 
 cdef bint next_parameter(Cursor *cursor, Cursor *keyword, Cursor *value, bint *valued) except -1:

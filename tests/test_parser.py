@@ -76,6 +76,43 @@ def test_a_literal_without_a_tag_is_an_ipv4_address(literal):
         parse_mailbox(f"<a@[{literal}]>".encode())
 
 
+HIDDEN = [
+    *range(0x80, 0xA0),
+    *(0x61C, 0x200B, 0x200E, 0x200F, 0x2028, 0x2029, 0xFEFF),
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+]
+
+
+def test_an_address_has_no_characters_that_hide():
+    """Every code point: U+200C, U+200D and all others that are not named pass."""
+    refused = []
+    for code in range(0x80, 0x110000):
+        if 0xD800 <= code <= 0xDFFF:
+            continue
+        try:
+            parse_rcpt(b"TO:<a%b@b>" % chr(code).encode(), True)
+        except CommandError as error:
+            assert error.problem == "mailbox"
+            refused.append(code)
+    assert refused == sorted(HIDDEN)
+
+
+@pytest.mark.parametrize("code", HIDDEN)
+@pytest.mark.parametrize("form", ["{}a@b", "a@{}b", "a@b{}", '"{}"@b', "é{}@b"])
+def test_no_part_of_an_address_hides(code, form):
+    mailbox = form.format(chr(code)).encode()
+    for parse in (
+        lambda: parse_mail(b"FROM:<" + mailbox + b"> SMTPUTF8"),
+        lambda: parse_mail(b"FROM:" + mailbox + b" SMTPUTF8"),
+        lambda: parse_rcpt(b"TO:<" + mailbox + b">", True),
+        lambda: parse_mailbox(mailbox),
+    ):
+        with pytest.raises(CommandError) as caught:
+            parse()
+        assert caught.value.problem == "mailbox"
+
+
 @pytest.mark.parametrize(
     ("rest", "problem"),
     [

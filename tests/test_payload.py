@@ -151,6 +151,15 @@ def test_pieces_make_no_difference(content, data):
     check(content, pieces=[content[a:b] for a, b in itertools.pairwise(edges)])
 
 
+@pytest.mark.parametrize("mailbox", ["a\u202eb@example.org", "a@\x85b", "a@[999.1.1.1]"])
+def test_an_x_mq_envelope_that_is_no_address_stays_in_the_mime(mailbox):
+    content = f"X-MQ-Envelope: {mailbox}\r\n\r\nHi\r\n".encode()
+    check(content)
+    (one,), _ = compose(content)
+    told = json.loads(body(one))
+    assert (told["envelope"], told["mime"]) == (PLAIN.sender, content.decode())
+
+
 @pytest.mark.parametrize("last", [b"", b"\xc3", b"\xff", b"\xe2\x82\xac"])
 def test_a_large_message_is_composed_in_steps(last):
     content = b"Subject: x\r\n\r\n" + "é€😀\r\n".encode() * SLICE + last

@@ -133,6 +133,8 @@ def test_everything_pipelined_in_one_packet_is_answered_in_one_piece():
         (b"STARTTLS x", "501 5.5.4"), (b"AUTH PLAIN", "502 5.5.1"),
         (b"MAIL FROM:<a@b> SIZE=1001", "552 5.3.4"), (b"MAIL FROM:<a@b> SIZE=1000", "250 2.1.0"),
         (b"MAIL FROM:<a@b", "501 5.5.4"), (b"MAIL FROM:<a>", "553 5.1.7"),
+        (b"MAIL FROM:<a@[999.1.1.1]>", "553 5.1.7"),
+        ("MAIL FROM:<a\u202eb@c> SMTPUTF8".encode(), "553 5.1.7"),
         (b"MAIL FROM:<a@b> FOO", "555 5.5.4"), (b"MAIL FROM:<\xc3\xa4@b>", "553 5.6.7"),
         (b"x" * 4094, "500 5.5.2"), (b"NOOP " + b"x" * 4089, "250 2.0.0"),
         (b"NOOP " + b"x" * 4090, "500 5.5.2"), (b"auth " + b"x" * 12281, "502 5.5.1"),

@@ -23,6 +23,8 @@ LABEL = re.compile(rb"[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9_\x80-\xff-]*[A-Za-z0-9_
 SNUM = rb"(?:[01]?[0-9]{1,2}|2[0-4][0-9]|25[0-5])"
 # RFC 5321 §4.1.3: an IPv4 address, or anything with a colon in it.
 LITERAL = re.compile(rb"\[(?:%b(?:\.%b){3}|[!-Z^-~]*:[!-Z^-~]*)\]" % (SNUM, SNUM))
+# Controls, line separators, characters that nobody sees: not in an address.
+HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
 @dataclass
@@ -77,6 +79,8 @@ def _line(
     # A source route is dropped unread: only the mailbox needs to be text.
     if not mailbox.isascii() and not (smtputf8 and _is_utf8(mailbox)):
         result.errors.add(NEEDS_SMTPUTF8)
+    elif HIDDEN.search(mailbox.decode()):
+        result.errors.add(bad_mailbox)
     _parameters(words, known, smtputf8, result)
     if not result.errors:
         result.mailbox = mailbox.decode()

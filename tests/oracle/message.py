@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from .commands import is_mailbox
+from .commands import HIDDEN, is_mailbox
 
 TOO_MANY_HEADERS = (552, "5.3.4")
 MAIL_LOOP = (554, "5.4.6")
@@ -179,7 +179,8 @@ def sender_of(value: bytes) -> str | None:
     """The mailbox that x-mq-envelope names, "" for the null path; None where it is not valid."""
     if value.startswith(b"<") and value.endswith(b">"):
         value = value[1:-1]
-    return utf8(value) if value == b"" or is_mailbox(value) else None
+    text = utf8(value) if value == b"" or is_mailbox(value) else None
+    return None if text is None or HIDDEN.search(text) else text
 
 
 INTEGERS = {"maxattempts", "priority", "smarthost-port"}

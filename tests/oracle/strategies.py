@@ -28,8 +28,8 @@ VALUES = [
     b"2026-01-01T00:00:00", b"300,600,3600", b"300, 600", b"300,,600", b",", b"1 2", b"192.0.2.1",
     b"a@example.org", b"<a@example.org>", b"<>", b"<", b"not valid", b'"q q"@[192.0.2.1]',
     b"never", b"success,delay", b"full", b"rfc822;a@example.org", b"caf\xc3\xa9", b"caf\xe9",
-    b"a\0b", b'q"u\\o', b"in b\xc3\xa9@example.org",
-    b"b\xe9@example.org",
+    b"a\0b", b'q"u\\o', b"in b\xc3\xa9@example.org", b"b\xe9@example.org",
+    "<a\u200b@example.org>".encode(), "a\u200d@example.org".encode(),
 ]  # fmt: skip
 
 
@@ -89,7 +89,8 @@ DOMAINS = [
     b".a", b"a.", b"", b"1.2.3.4", b"[1.2.3.4]", b"[255.099.0.00]",
     b"[256.1.1.1]", b"[1.2.3]", b"[1.2.3.4.5]", b"[1.2.3.0004]", b"[1..3.4]", b"[1.2.3.4 ]",
     b"[a.b.c.d]", b"[IPv6:::1]", b"[x:999.1.1.1]", b"[]", b"[a", b"a]", b"[a b]",
-    b"[a[b]", b"[a\\b]", b"b\xc3\xbccher.example", b"b\xfc.example", b"x" * 63 + b".org",
+    b"[a[b]", b"[a\\b]", b"b\xc3\xbccher.example", b"b\xfc.example", "\ufeffa.b".encode(),
+    "a.\u2029b".encode(), "a\u200d.b".encode(), b"x" * 63 + b".org",
     b"x" * 64 + b".org", b".".join([b"x" * 63] * 4), b".".join([b"x" * 63] * 3 + [b"x" * 62]),
     b"a b", b"a<b", b"a@b",
 ]  # fmt: skip

@@ -39,7 +39,7 @@ class Rcpt:
         """NOTIFY in upper case (RFC 3461 §4.1)."""
     @property
     def orcpt(self) -> str | None:
-        """ORCPT as "type;address", xtext decoded (RFC 3461 §4.2)."""
+        """ORCPT as "type;address", its address decoded (RFC 3461 §4.2; "utf-8": RFC 6533 §3)."""
 
 def split_command(line: bytes) -> tuple[bytes, bytes]:
     """Split a line without its line end into the verb in upper case and the argument.

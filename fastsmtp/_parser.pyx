@@ -4,15 +4,19 @@ Takes the bytes of one command line without its line end; gives values, or raise
 that says what kind of mistake it found. Never looks at a session and never makes a reply.
 """
 
+import re
+
 from libc.string cimport memchr
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.unicode cimport PyUnicode_DecodeUTF8
+from cpython.unicode cimport PyUnicode_DecodeASCII
 
 _SYNTAX = "syntax"
 _MAILBOX = "mailbox"
 _UTF8 = "utf8"
 _PARAMETER = "parameter"
+
+_CODE_POINT = re.compile(r"([0-9A-Fa-f]{2,6})\}")  # behind "\x{" (RFC 6533 §3)
 
 cdef enum:
     ATOM = 1  # atext and "." (RFC 5321 §4.1.2, dots anywhere: such addresses exist)
@@ -353,15 +357,17 @@ cdef bint has_eight_bit(const unsigned char *at, const unsigned char *end) noexc
 cdef str decode_mailbox(bytes mailbox, bint eight_bit, bint smtputf8):
     """Internationalized mailboxes are UTF-8 and need SMTPUTF8 (RFC 6531 §3.3, §3.4)."""
     cdef str text
-    if eight_bit and not smtputf8:
-        fail(_UTF8)
-    try:
-        text = PyUnicode_DecodeUTF8(
+    if not eight_bit:
+        return PyUnicode_DecodeASCII(
             PyBytes_AS_STRING(mailbox), PyBytes_GET_SIZE(mailbox), NULL
         )
+    if not smtputf8:
+        fail(_UTF8)
+    try:
+        text = mailbox.decode()
     except UnicodeDecodeError:
         raise CommandError(_UTF8) from None
-    if eight_bit and has_hidden(text):
+    if has_hidden(text):
         fail(_MAILBOX)
     return text
 
@@ -497,13 +503,37 @@ cdef str check_notify(str value):
 
 
 cdef str parse_orcpt(bytes value, bint smtputf8):
+    cdef str decoded
     kind, separator, address = value.partition(b";")
     if len(value) > 500 or not separator or not kind or not is_utf8(value):
         fail(_SYNTAX)
     for c in kind:
         if c == c"." or c > 127 or not CLASSES[<unsigned char> c] & ATOM:
             fail(_SYNTAX)
-    return kind.decode("ascii") + ";" + xtext(address, smtputf8)
+    if kind.lower() != b"utf-8":
+        decoded = xtext(address, smtputf8)
+    elif smtputf8 or address.isascii():
+        decoded = unitext(address.decode())
+    else:
+        fail(_SYNTAX)
+    if has_hidden(decoded):
+        fail(_SYNTAX)
+    return kind.decode("ascii") + ";" + decoded
+
+
+cdef str unitext(str value):
+    """Decode `\\x{HEX}` (RFC 6533 §3); xtext's "+", and any other "\\", stand for themselves."""
+    cdef list parts = value.split("\\x{")
+    cdef Py_ssize_t i
+    for i in range(1, len(parts)):
+        match = _CODE_POINT.match(parts[i])
+        if match is None:
+            fail(_SYNTAX)
+        code = int(match[1], 16)
+        if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF:
+            fail(_SYNTAX)
+        parts[i] = chr(code) + parts[i][match.end():]
+    return "".join(parts)
 
 
 cdef bint is_utf8(bytes text) except -1:

@@ -153,6 +153,59 @@ def test_the_parameters_of_rcpt_are_read():
     assert (rcpt.notify, rcpt.orcpt) == ("SUCCESS,DELAY", "rfc822;x@y")
 
 
+@pytest.mark.parametrize(
+    ("given", "orcpt"),
+    [
+        ("utf-8;ren\\x{E9}@b\\x{FC}cher.example", "utf-8;rené@bücher.example"),
+        ("UTF-8;\\x{1f600}@b", "UTF-8;😀@b"),
+        ("utf-8;a\\x{2B}b\\x{3D}\\x{5C}\\x{20}c@d", "utf-8;a+b=\\ c@d"),
+        ("utf-8;\\x{5C}x{41}@b", "utf-8;\\x{41}@b"),
+        ("utf-8;a+2Bb+c@d", "utf-8;a+2Bb+c@d"),
+        ("utf-8;a\\b@c", "utf-8;a\\b@c"),
+        ("utf-8;\\x{200C}\\x{200D}@b", "utf-8;\u200c\u200d@b"),
+        ("rfc822;a\\x{E9}+2B@b", "rfc822;a\\x{E9}+@b"),
+    ],
+)
+def test_orcpt_of_the_type_utf_8_is_decoded(given, orcpt):
+    """RFC 6533 §3: also where MAIL had no SMTPUTF8."""
+    for smtputf8 in (False, True):
+        assert parse_rcpt(b"TO:<a@b> ORCPT=" + given.encode(), smtputf8).orcpt == orcpt
+
+
+def test_orcpt_of_the_type_utf_8_is_eight_bit_only_with_smtputf8():
+    given = "TO:<a@b> ORCPT=utf-8;é\\x{E9}@b".encode()
+    assert parse_rcpt(given, True).orcpt == "utf-8;éé@b"
+    with pytest.raises(CommandError):
+        parse_rcpt(given, False)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("utf-8;\\x{E9", "utf-8;\\x{", "utf-8;\\x{}", "utf-8;\\x{G0}", "utf-8;\\x{ E9}"),
+        *("utf-8;\\x{0_9}", "utf-8;\\x{٤١}", "utf-8;\\x{110000}", "utf-8;\\x{FFFFFF}"),
+        *("utf-8;\\x{D800}", "utf-8;\\x{DFFF}", "utf-8;\\x{D83D}\\x{DE00}", "utf-8;\\x{00000E9}"),
+        *("utf-8;\\x{00}", "utf-8;\\x{0D}", "utf-8;\\x{0A}", "utf-8;\\x{7F}", "utf-8;\\x{1F}"),
+        *(
+            "rfc822;+00",
+            "rfc822;+7f",
+            "rfc822;+1f",
+            "rfc822;+C2+85",
+            "rfc822;+85",
+            "rfc822;+E2+80+AE",
+        ),
+        *(f"utf-8;\\x{{{code:X}}}" for code in HIDDEN),
+        *(f"utf-8;{chr(code)}" for code in HIDDEN),
+        *(f"rfc822;{chr(code)}" for code in HIDDEN),
+    ],
+)
+def test_orcpt_holds_no_control_and_nothing_half(given):
+    for smtputf8 in (False, True):
+        with pytest.raises(CommandError) as caught:
+            parse_rcpt(b"TO:<a@b> ORCPT=" + given.encode(), smtputf8)
+        assert caught.value.problem == "syntax"
+
+
 def test_postmaster_needs_no_domain():
     assert parse_rcpt(b"TO:<pOstMaster>", False).mailbox == "pOstMaster"
     with pytest.raises(CommandError):

@@ -185,13 +185,23 @@ def _no_value(value: bytes | None) -> bool | None:
 
 
 def xtext(value: bytes) -> str | None:
-    """The text behind RFC 3461's xtext; None where it is not xtext, or what it hides is no text."""
+    """The text behind RFC 3461's xtext; None where it is not xtext, or has a control in it."""
     if not re.fullmatch(rb"(?:[!-*,-<>-~\x80-\xff]|\+[0-9A-Fa-f]{2})*", value):
         return None
     octets = re.sub(rb"\+(..)", lambda match: bytes([int(match[1], 16)]), value)
-    if any(octet < 32 or octet == 127 for octet in octets) or not _is_utf8(octets):
+    if any(octet < 32 or octet == 127 for octet in octets):
         return None
-    return octets.decode()
+    return octets.decode("utf-8" if _is_utf8(octets) else "latin-1")
+
+
+def unitext(value: str) -> str | None:
+    """The text behind RFC 6533's \\x{HEX}; None where one is not whole, or no character."""
+    if re.search(r"\\x\{(?![0-9A-Fa-f]{2,6}\})", value):
+        return None
+    codes = [int(digits, 16) for digits in re.findall(r"\\x\{([0-9A-Fa-f]+)\}", value)]
+    if any(code > 0x10FFFF or 0xD800 <= code <= 0xDFFF for code in codes):
+        return None
+    return re.sub(r"\\x\{([0-9A-Fa-f]+)\}", lambda match: chr(int(match[1], 16)), value)
 
 
 def _envid(value: bytes | None) -> str | None:
@@ -219,7 +229,9 @@ def _orcpt(value: bytes | None) -> str | None:
     kind, semicolon, address = value.partition(b";")
     if not semicolon or not re.fullmatch(rb"[%b]+" % ATEXT, kind):
         return None
-    decoded = xtext(address)
+    decoded = unitext(address.decode()) if kind.lower() == b"utf-8" else xtext(address)
+    if decoded is not None and HIDDEN.search(decoded):
+        return None
     return None if decoded is None else f"{kind.decode()};{decoded}"
 
 

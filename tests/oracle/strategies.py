@@ -98,7 +98,8 @@ MAIL_PARAMS = [
     b"SIZE=1", b"size=12345678901234567890", b"SIZE=123456789012345678901", b"SIZE=", b"SIZE",
     b"SIZE=-1", b"SIZE=1x", b"BODY=7BIT", b"Body=8bitmime", b"BODY=BINARYMIME", b"BODY=x", b"BODY",
     b"SMTPUTF8", b"smtputf8", b"SMTPUTF8=1", b"SMTPUTF8=", b"RET=full", b"RET=HDRS", b"RET=x",
-    b"ENVID=a+2Bb", b"ENVID=a+2b", b"ENVID=+2", b"ENVID=+0A", b"ENVID=+7F", b"ENVID=" + b"e" * 100,
+    b"ENVID=a+2Bb", b"ENVID=a+2b", b"ENVID=+2", b"ENVID=+0A", b"ENVID=+E9", b"ENVID=+80",
+    b"ENVID=+7F", b"ENVID=" + b"e" * 100,
     b"ENVID=" + b"e" * 101, b"ENVID=a=b", b"AUTH=<>", b"AUTH=a+40b", b"AUTH=+4", b"AUTH=", b"FOO",
     b"FOO=bar", b"FOO=", b"=x", b"-x=y", b"F_O=x", b"X-Y=z", b"NOTIFY=NEVER", b"\xc3\xa9=x",
     b"SIZE=\xc3\xa9", b"x\x01=1",
@@ -109,6 +110,13 @@ RCPT_PARAMS = [
     b"ORCPT=rfc822;a+40b", b"ORCPT=rfc822;+0d", b"ORCPT=rfc822", b"ORCPT=;a", b"ORCPT=",
     b"ORCPT=rfc822;+4", b"orcpt=RFC822;a@b+2B", b"ORCPT=rfc822;" + b"a" * 493,
     b"ORCPT=rfc822;" + b"a" * 494, b"ORCPT=utf-8;\xc3\xa9", b"ORCPT=utf-8;\xe9", b"ORCPT",
+    b"ORCPT=utf-8;ren\\x{E9}@b+2B", b"orcpt=UTF-8;\\x{1f600}\\x{3D}\\x{5C}x{41}",
+    b"ORCPT=utf-8;\\a", b"ORCPT=utf-8;\\x{E9", b"ORCPT=utf-8;\\x{}", b"ORCPT=utf-8;\\x{9}",
+    b"ORCPT=utf-8;\\x{0D}", b"ORCPT=utf-8;\\x{D800}", b"ORCPT=utf-8;\\x{110000}",
+    b"ORCPT=utf-8;\\x{0000041}", b"ORCPT=utf-8;\\x{+A}", b"ORCPT=utf-8;\\x{200B}",
+    b"ORCPT=utf-8;\\x{200C}", "ORCPT=utf-8;\\x{\u0664\u0661}".encode(),
+    "ORCPT=utf-8;\u200b".encode(), b"ORCPT=rfc822;+E9", b"ORCPT=rfc822;+80",
+    b"ORCPT=rfc822;\\x{0D}", b"ORCPT=rfc822;+E2+80+AE",
     b"SIZE=1", b"FOO", b"FOO=bar", b"=", b"RET=FULL",
 ]  # fmt: skip
 

@@ -16,7 +16,8 @@ from fastsmtp.net.auth.base import UnavailableError
 from fastsmtp.net.auth.file import File
 from tests.support.daemon import COMMAND
 from tests.support.patience import until
-from tests.test_auth import REFUSED, UNAVAILABLE, auth
+from tests.support.wire import Wire
+from tests.test_auth import REFUSED, UNAVAILABLE, auth, b64
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 
@@ -75,8 +76,38 @@ def test_bcrypt_and_argon2(users):
 def test_a_password_with_nul_and_one_of_any_length(users):
     long = "x" * 9000
     users.write_text(f"a:{argon(long)}\nb:{bcrypted(long[:72])}\n")
-    assert ask(users, ("a", long), ("b", long), ("a", long + "x")) == [True, True, False]
+    assert ask(users, ("a", long), ("b", long[:72]), ("a", long + "x")) == [True, True, False]
     assert ask(users, ("a", "x\0"), ("b", "x\0x")) == [False, False]
+
+
+def test_a_password_that_bcrypt_would_cut_fits_nothing(users, hashed):
+    """bcrypt's functions cut at 72 bytes, or raise; and `x`, NUL, `x` would be as good as `x`."""
+    long = "x" * 72
+    users.write_text(f"a:{bcrypted(long)}\nb:{bcrypted('x')}\n")
+    tried = [("a", long + "x"), ("a", long + "\0"), ("a", "é" * 36 + "x"), ("a", "x" * 9000)]
+    tried += [("b", "x\0x"), ("b", "x\0"), ("b", "\0x"), ("b", "x\0x\0x")]
+    assert ask(users, *tried) == [False] * len(tried)
+    assert hashed.total() == len(tried)
+    assert ask(users, ("a", long), ("b", "x")) == [True, True]
+
+
+def test_a_bcrypt_line_and_a_long_password_on_the_wire(users, start_daemon):
+    """535 as for any wrong password; a line of `fastsmtp passwd` takes one of any length."""
+    long = "é" * 40
+    users.write_text(f"a:{bcrypted(long[:36])}\nb:{bcrypted('x')}\n")
+    with users.open("ab") as appended:
+        typed = f"{long}\n".encode()
+        subprocess.run([*COMMAND, "passwd", "c"], input=typed, stdout=appended, check=True)
+    daemon = start_daemon(smtp_auth=f"file://{users}", smtp_insecure_auth="true")
+    for user, password, code in [
+        *(("a", long[:36], 235), ("c", long, 235), ("a", long, 535), ("c", long[:36], 535)),
+    ]:
+        assert auth(daemon.port, user, password)[0].code == code
+    with Wire(daemon.port) as client:  # AUTH PLAIN has no room for a NUL, AUTH LOGIN has
+        client.ehlo()
+        client.command("AUTH LOGIN " + b64("b"))
+        assert client.command(b64("x\0x")).raw == REFUSED
+    assert "could not be checked" not in daemon.log
 
 
 def test_an_unknown_user_costs_one_hash_like_a_known_one(users, hashed):
@@ -216,7 +247,7 @@ def test_check_tells_bad_lines_and_files_that_are_missing(users):
     users.write_text("eve:hunter2\n")
     done = check(users)
     assert done.returncode == 0
-    assert f"warning: smtp-auth: {users}, line 1: eve: expected a bcrypt or argon2" in done.stderr
+    assert f"warning: smtp-auth: {users}, line 1: eve: expected an argon2, bcrypt" in done.stderr
     assert "hunter2" not in done.stdout + done.stderr
     done = check(f"{users}.gone")
     assert done.returncode == 2
@@ -237,7 +268,7 @@ def test_passwd_makes_lines_that_the_daemon_takes_at_once(users, start_daemon):
     (users.parent / "new").write_text("\n".join([*kept, "eve:nonsense"]))
     os.replace(users.parent / "new", users)
     until(lambda: auth(daemon.port, "bea", "b")[0].code == 535)
-    assert daemon.log.count("eve: expected a bcrypt or argon2 hash") >= 1
+    assert daemon.log.count("eve: expected an argon2, bcrypt, $5$ or $6$ hash") >= 1
     for secret in ("gehêim", "nonsense", "$argon2"):
         assert secret not in daemon.log
 

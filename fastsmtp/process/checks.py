@@ -23,6 +23,7 @@ def errors(settings: Settings) -> Iterator[Problem]:
     yield from _contradictions(settings)
     inaccessible = list(_inaccessible(settings))
     yield from inaccessible
+    yield from _lacking(settings.smtp_auth)
     if not any(keys[0] in ("smtp-certificate", "smtp-key") for keys, _ in inaccessible):
         yield from tls.problems(settings)
 
@@ -49,6 +50,17 @@ def _users(smtp_auth: str) -> Iterator[str]:
     with contextlib.suppress(OSError):  # which `_inaccessible` tells
         for problem in file.problems(smtp_auth):
             yield f"smtp-auth: {problem}"
+
+
+def _lacking(smtp_auth: str) -> Iterator[Problem]:
+    """What the hashes of the file need, and this system does not have."""
+    if not smtp_auth.startswith("file://"):
+        return
+    from fastsmtp.net.auth import file  # late, as above
+
+    with contextlib.suppress(OSError):  # which `_inaccessible` tells
+        if why := file.lacking(smtp_auth):
+            yield ("smtp-auth",), why
 
 
 def _unbuilt(settings: Settings) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""`smtp-auth: file:///path`: users in a file, a line `user:hash` each, bcrypt or argon2.
+"""`smtp-auth: file:///path`: users in a file, a line `user:hash` each, argon2, bcrypt or SHA-crypt.
 
 The file is looked at once a second while clients authenticate, and read again when it has changed.
 Hashing runs in a few threads; who succeeded a while ago is known without it, by a digest under a
@@ -18,6 +18,7 @@ import argon2
 import bcrypt
 
 from fastsmtp.escaping import printable
+from fastsmtp.net.auth import libcrypt
 from fastsmtp.net.auth.base import UnavailableError
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ _HASH = re.compile(
     r"|\$argon2(id|i|d)\$(v=[0-9]+\$)?m=[0-9]+,t=[0-9]+,p=[0-9]+"
     r"\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{6,}"
 )
-_BCRYPT_LENGTH = 72  # octets of a password that bcrypt sees
+_BCRYPT_LONGEST = 72  # bytes of the longest password that bcrypt hashes
 # OWASP's second choice: 19 MiB. `verify` takes what a hash says instead.
 _HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
@@ -70,12 +71,26 @@ class _Users:
         user, colon, hashed = line.partition(":")
         if not colon or not user or not user.isprintable():
             return "expected user:hash"
-        if not _HASH.fullmatch(hashed):
-            return f"{printable(user)}: expected a bcrypt or argon2 hash (fastsmtp passwd makes it)"
+        problem = _problem(hashed)
+        if problem:
+            return f"{printable(user)}: {problem}"
         if user in self.by_name:
             return f"{printable(user)} is there already, the first line holds"
         self.by_name[user] = hashed
         return ""
+
+
+def _problem(hashed: str) -> str:
+    """Why the hash is of no use, else ""."""
+    if _is_sha_crypt(hashed):
+        return libcrypt.problem(hashed)
+    if _HASH.fullmatch(hashed):
+        return ""
+    return "expected an argon2, bcrypt, $5$ or $6$ hash (fastsmtp passwd makes one)"
+
+
+def _is_sha_crypt(hashed: str) -> bool:
+    return hashed.startswith(("$5$", "$6$"))
 
 
 def hashed(password: bytes) -> str:
@@ -87,6 +102,16 @@ def problems(url: str) -> list[str]:
     """Lines of the file that are of no use, and why. Raises OSError."""
     path = url.removeprefix(SCHEME)
     return [f"{path}, {problem}" for problem in _read(path).problems]
+
+
+def lacking(url: str) -> str:
+    """What the system lacks to check the hashes of the file, else "". Raises OSError."""
+    if any(map(_is_sha_crypt, _read(url.removeprefix(SCHEME)).hashes)):
+        try:
+            libcrypt.crypt_r()
+        except UnavailableError as error:
+            return str(error)
+    return ""
 
 
 def _read(path: str) -> _Users:
@@ -187,10 +212,21 @@ class File:
 
 
 def _verify(hashed: str, password: bytes) -> bool:
-    """Hash and compare, in a thread: both libraries let others run meanwhile."""
+    """Hash and compare, in a thread: all libraries let others run meanwhile.
+
+    bcrypt and libcrypt end a password at NUL, and at a length. What they would cut is hashed all
+    the same, for the time that it takes, and fits nothing. Raises UnavailableError.
+    """
+    if hashed.startswith("$argon2"):
+        try:
+            return _HASHER.verify(hashed, password)
+        except argon2.exceptions.VerificationError:
+            return False
+    text = password.partition(b"\0")[0]
     if hashed.startswith("$2"):
-        return bcrypt.checkpw(password[:_BCRYPT_LENGTH], hashed.encode())
-    try:
-        return _HASHER.verify(hashed, password)
-    except argon2.exceptions.VerificationError:
-        return False
+        text = text[:_BCRYPT_LONGEST]
+        fits = bcrypt.checkpw(text, hashed.encode())
+    else:
+        text = text[: libcrypt.LONGEST]
+        fits = libcrypt.fits(hashed, text)
+    return fits and text == password

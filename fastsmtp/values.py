@@ -9,9 +9,9 @@ import os
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 Network = IPv4Network | IPv6Network
 
@@ -157,6 +157,41 @@ def _read_broker(text: str) -> tuple[str, ...]:
                 raise ValueError
             urls.append(node.geturl())
     return tuple(dict.fromkeys(urls))
+
+
+def _read_hosts(text: str) -> tuple[str, ...]:
+    """Every host as a URL has it, with its port if it has one."""
+    hosts = [_read_host(item.strip()) for item in re.split("[,;]", text) if item.strip()]
+    if not hosts:
+        raise ValueError
+    return tuple(hosts)
+
+
+def _read_host(text: str) -> str:
+    if text.count(":") > 1 and not text.startswith("["):
+        text = f"[{text}]"  # IPv6 without its brackets
+    match = re.fullmatch(r"([A-Za-z0-9._-]+|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?", text)
+    if not match:
+        raise ValueError
+    _, ipv6, port = match.groups()
+    if ipv6:
+        IPv6Address(ipv6)
+    if port:
+        _within(int(port), 1, 65535)
+    return text
+
+
+def same_broker(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether two broker addresses mean the same nodes, user, password and vhost."""
+    return {*map(_login, one)} == {*map(_login, other)}
+
+
+def _login(url: str) -> tuple[object, ...]:
+    parts = urlsplit(url)
+    port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
+    user, password = (unquote(text or "guest") for text in (parts.username, parts.password))
+    vhost = unquote(parts.path.removeprefix("/")) or "/"
+    return parts.scheme, parts.hostname, port, user, password, vhost
 
 
 def _broker_urls(text: str) -> list[str]:
@@ -305,4 +340,5 @@ BROKER = _kind(
     _write_broker,
     empty=(),
 )
+HOSTS = _kind('host or host:port, several with "," between', _read_hosts, ",".join, empty=())
 ENDPOINT = _kind("ip:port such as 127.0.0.1:9090", _read_endpoint, _write_endpoint, empty=None)

@@ -8,6 +8,7 @@ from hypothesis import settings
 from tests.support import rabbitmq
 from tests.support.daemon import ROOT, Daemon
 from tests.support.inbox import EmbeddedInbox, Inbox, RabbitmqInbox
+from tests.support.sources import Sources
 
 # A test machine is busy: how long one example takes says nothing.
 settings.register_profile("tests", deadline=None)
@@ -25,6 +26,12 @@ def pytest_sessionstart() -> None:
             compiled = list(declared.parent.glob(f"{source.stem}.*.so"))
             if not compiled or compiled[0].stat().st_mtime < source.stat().st_mtime:
                 raise pytest.UsageError(f"{source} is newer than its compiled form: {BUILD}")
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Sources:
+    """Sources of a configuration of the test's own."""
+    return Sources(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -91,6 +91,19 @@ def test_settings_may_stand_on_both_sides_of_the_subcommand(run: Run, tmp_path: 
         assert f"\n{line}\n" in done.stdout
 
 
+def test_keys_of_mailerq_are_options_that_help_does_not_list(run: Run) -> None:
+    done = run(
+        *("check", "--smtp-ranges", "10.0.0.0/8", "--rabbitmq-host=h:5673", "--smtp-check", "spf"),
+        *("--rabbitmq-password", "hunter2"),
+    )
+    assert done.returncode == 0
+    assert "\nsmtp-range: 10.0.0.0/8\n" in done.stdout
+    assert "\nrabbitmq-address: amqp://guest:***@h:5673/\n" in done.stdout
+    [warning] = done.stderr.splitlines()
+    assert warning.startswith("fastsmtp: warning: smtp-check of MailerQ is ignored: ")
+    assert "smtp-ranges" not in run("--help").stdout
+
+
 def test_check_tells_warnings_and_goes_on(run: Run) -> None:
     done = run("check", "--smtp-ip", "127.0.0.1", "--smtp-port", "1", "--smtp-port", "2")
     assert done.returncode == 0

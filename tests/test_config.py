@@ -1,9 +1,6 @@
 """Sources of the configuration: their order, their syntax, and every error at once."""
 
 import os
-from collections.abc import Mapping, Sequence
-from ipaddress import ip_network
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,49 +9,7 @@ from hypothesis import strategies as st
 from fastsmtp.process import config
 from fastsmtp.process.config import ConfigError
 from fastsmtp.settings import SETTINGS, Settings, attribute
-from tests.support import certificates
-
-QUIET = "smtp-ip: 127.0.0.1\n"
-"""A configuration about which nothing is to be said."""
-
-
-class Sources:
-    """Configuration files of one test, and what `config.load` makes of them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.default = str(folder / "default.txt")
-
-    def file(self, content: str | bytes, name: str = "config.txt") -> str:
-        path = self.folder / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return str(path)
-
-    def load(
-        self,
-        content: str | bytes = "",
-        environment: Mapping[str, str] | None = None,
-        options: Sequence[tuple[str, str]] = (),
-    ) -> tuple[Settings, list[str]]:
-        return config.load([self.file(content)], environment, options, self.default)
-
-    def errors(
-        self,
-        content: str | bytes = "",
-        environment: Mapping[str, str] | None = None,
-        options: Sequence[tuple[str, str]] = (),
-    ) -> list[str]:
-        with pytest.raises(ConfigError) as error:
-            self.load(content, environment, options)
-        return [line.replace(f"{self.folder}/", "") for line in error.value.errors]
-
-    def warnings(self, content: str) -> list[str]:
-        return [line.replace(f"{self.folder}/", "") for line in self.load(content)[1]]
-
-
-@pytest.fixture
-def sources(tmp_path: Path) -> Sources:
-    return Sources(tmp_path)
+from tests.support.sources import QUIET, Sources
 
 
 def test_nothing_given_means_the_defaults(sources: Sources) -> None:
@@ -336,139 +291,6 @@ def test_mail_that_is_not_persistent_is_a_warning(sources: Sources) -> None:
         "rabbitmq-persistent is false: confirmed mail does not survive a crash of the broker"
     ]
     assert sources.warnings(QUIET + "rabbitmq-persistent: no\nrabbitmq-address: none") == []
-
-
-MAILERQ_NAMES = """
-application-log cluster-address cluster-exchange cluster-host cluster-password cluster-timeout
-cluster-user cluster-verify cluster-vhost database database-address database-threads database-ttl
-database-validate dns-attempts dns-buffersize dns-force dns-getaddrinfo dns-helofile dns-interval
-dns-min-ttl dns-rotate dns-threads dns-timeout download-bin-log-file download-blacklist
-download-cache download-log-compression download-log-directory download-log-file
-download-log-format download-log-history download-log-maxage download-log-maxsize
-download-log-prefix download-proxy download-ttl download-user-agent download-whitelist
-dsn-advertise dsn-envelope dsn-mta dsn-notify dsn-ret error-exchange error-log error-log-directory
-error-log-prefix error-routingkey heartbeat heartbeat-enabled license lock max-attempts
-max-connections max-deliver-time max-delivertime plugin-directory proxy-server rabbitmq-address
-rabbitmq-consumers rabbitmq-declare rabbitmq-dsn rabbitmq-durable rabbitmq-encoding
-rabbitmq-exchange rabbitmq-failure rabbitmq-flush-qos rabbitmq-host rabbitmq-inbox rabbitmq-lazy
-rabbitmq-local rabbitmq-maxpriority rabbitmq-minqos rabbitmq-mirror rabbitmq-mirror-expire
-rabbitmq-outbox rabbitmq-password rabbitmq-persistent rabbitmq-publishers rabbitmq-qos
-rabbitmq-queues rabbitmq-refused rabbitmq-reports rabbitmq-results rabbitmq-retry rabbitmq-success
-rabbitmq-throttle rabbitmq-user rabbitmq-verify rabbitmq-vhost received-bin-log-file
-received-log-compression received-log-directory received-log-file received-log-format
-received-log-history received-log-maxage received-log-maxsize received-log-prefix retry-interval
-send-bin-log-directory send-bin-log-file send-bin-log-history send-bin-log-maxage
-send-bin-log-maxsize send-bin-log-prefix send-log-compression send-log-directory send-log-file
-send-log-format send-log-history send-log-maxage send-log-maxsize send-log-prefix server-id
-smarthost smarthost-password smarthost-port smarthost-username smtp-auth smtp-auth-results
-smtp-authentication-results smtp-certificate smtp-check smtp-check-dkim smtp-check-dmarc
-smtp-check-spf smtp-ciphers smtp-connections smtp-connections-in smtp-connections-out
-smtp-default-ips smtp-defaultip smtp-defaultips smtp-extract smtp-ip smtp-key smtp-mappable-ips
-smtp-maxsize smtp-password smtp-port smtp-privatekey smtp-protection smtp-proxy smtp-range
-smtp-ranges smtp-secure-port smtp-sink-address smtp-sink-ip smtp-sink-password smtp-sink-port
-smtp-sink-username smtp-threads smtp-timeout smtp-unmappable-ips smtp-username
-smtp-validate-address spamassassin-host spamassassin-port spool-delay spool-directory
-spool-extract spool-fail-directory spool-open-files spool-remove spool-threads storage-address
-storage-policy storage-reschedule storage-threads storage-timeout storage-ttl user
-validate-envelope validate-recipient www-auth www-bin-log-file www-cache-control www-certificate
-www-ciphers www-connections www-dir www-host www-ip www-log-compression www-log-directory
-www-log-file www-log-format www-log-history www-log-maxage www-log-maxsize www-log-prefix
-www-password www-port www-private-key www-privatekey www-secure-port www-url
-"""
-MAILERQ_KEYS = MAILERQ_NAMES.split()
-
-MAILERQ_VALUES = {
-    "smtp-username": "",
-    "smtp-password": "",
-    "smtp-auth": "",
-    "smtp-ip": "127.0.0.1",
-    "smtp-port": "25",
-    "smtp-maxsize": "100MB",
-    "smtp-secure-port": "465",
-    "smtp-ciphers": "!aNULL:!eNULL:!LOW:!SSLv2:!EXPORT:!EXPORT56:FIPS:MEDIUM:HIGH:@STRENGTH",
-    "smtp-timeout": "300",
-    "smtp-connections": "1000",
-    "smtp-extract": "true",
-    "smtp-range": "192.0.2.0/24;10.0.0.0/8",
-    "smtp-proxy": "10.0.0.1",
-    "smtp-default-ips": "192.0.2.1;192.0.2.2",
-    "smtp-mappable-ips": "192.0.2.0/24",
-    "smtp-unmappable-ips": "127.0.0.1",
-    "rabbitmq-address": "amqp://guest:guest@localhost/",
-    "rabbitmq-verify": "true",
-    "rabbitmq-outbox": "outbox",
-    "smtp-threads": "2",
-    "user": "",
-    "rabbitmq-inbox": "inbox",
-    "rabbitmq-exchange": "mailerq",
-    "rabbitmq-declare": "true",
-    "rabbitmq-durable": "true",
-    "rabbitmq-lazy": "false",
-    "rabbitmq-maxpriority": "10",
-    "rabbitmq-persistent": "true",
-    "rabbitmq-encoding": "gzip",
-    "rabbitmq-publishers": "1",
-    "rabbitmq-throttle": "1000",
-}
-"""Values of settings that MailerQ and fastsmtp share; all others that are built later are empty."""
-
-
-def test_a_whole_file_of_mailerq_starts_with_warnings_only(
-    sources: Sources, tmp_path: Path
-) -> None:
-    later = {*UNBUILT, "received-log-file"}
-    pair = certificates.make(tmp_path)
-    values = MAILERQ_VALUES | {"smtp-certificate": pair.certificate, "smtp-key": pair.key}
-    lines = [
-        f"{key}: {values.get(key, '' if key in later else 'something')}" for key in MAILERQ_KEYS
-    ]
-    settings, warnings = sources.load("\n".join(lines + lines))
-    assert settings.rabbitmq_inbox == "inbox"
-    assert settings.smtp_mappable_ips == (ip_network("192.0.2.0/24"),)
-    warnings = [line for line in warnings if "given twice" not in line]
-    ignored = set(MAILERQ_KEYS) - set(SETTINGS) - {"received-log-file"}
-    assert sorted(line.split()[0] for line in warnings) == sorted(ignored)
-
-
-@pytest.mark.parametrize(
-    ("key", "told"),
-    [
-        ("smtp-check", "incoming mail is not checked for SPF, DKIM or DMARC"),
-        ("rabbitmq-local", "is published to rabbitmq-inbox like all other mail"),
-        ("rabbitmq-reports", "are not told from other mail"),
-        ("rabbitmq-refused", "refused mail is published nowhere"),
-    ],
-)
-def test_a_warning_says_what_is_not_done(sources: Sources, key: str, told: str) -> None:
-    [warning] = sources.warnings(QUIET + f"{key}: something")
-    assert warning.startswith(key)
-    assert told in warning
-    assert sources.warnings(QUIET + f"{key}:") == [
-        f"{key} of MailerQ has no meaning here and is ignored"
-    ]
-
-
-def test_a_key_of_mailerqs_is_named_once(sources: Sources) -> None:
-    files = [sources.file(QUIET + "license: x", "a"), sources.file("license: y", "b")]
-    assert len(config.load(files, default_file=sources.default)[1]) == 1
-
-
-def test_an_older_name_of_a_setting_is_not_taken_but_told(sources: Sources) -> None:
-    assert sources.warnings(QUIET + "smtp-ranges: 10.0.0.0/8") == [
-        "smtp-ranges of MailerQ is ignored: use smtp-range"
-    ]
-
-
-def test_mailerqs_name_of_the_received_log_is_taken(sources: Sources) -> None:
-    path = f"{sources.folder}/received.log"
-    assert sources.load(f"received-log-file: {path}")[0].received_log == path
-
-
-def test_no_value_of_mailerqs_is_in_a_warning(sources: Sources) -> None:
-    passwords = ("smarthost-password", "rabbitmq-password", "www-password", "cluster-password")
-    warnings = sources.warnings(QUIET + "\n".join(f"{key}: hunter2" for key in passwords))
-    assert len(warnings) == len(passwords)
-    assert "hunter2" not in "\n".join(warnings)
 
 
 def test_written_settings_are_a_config_file_that_means_the_same(sources: Sources) -> None:

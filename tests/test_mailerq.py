@@ -118,6 +118,34 @@ def test_a_consumer_reads_the_inbox(start: Start, broker: Broker, queue: str, bi
     assert lines == ["a@example.com b@example.org one\n", "a@example.com c@example.org two\n"]
 
 
+def test_parts_of_the_address_let_us_into_the_broker(
+    start_daemon: Start, broker: Broker, queue: str
+) -> None:
+    user, password, vhost = "me@x", "a@:/%#;,b?[ü+", "/mail in"
+    broker.ctl("add_vhost", vhost)
+    broker.ctl("add_user", user, password)
+    broker.ctl("set_permissions", "--vhost", vhost, user, ".*", ".*", ".*")
+    try:
+        daemon = start_daemon(
+            rabbitmq_address="",
+            rabbitmq_host=f"127.0.0.1:{broker.port}",
+            rabbitmq_user=user,
+            rabbitmq_password=password,
+            rabbitmq_vhost=vhost,
+            rabbitmq_inbox=queue,
+        )
+        with smtplib.SMTP("127.0.0.1", daemon.port, timeout=30) as client:
+            client.sendmail("a@example.com", ["b@example.org"], b"Subject: hi\r\n\r\n")
+        assert broker.ctl("list_queues", "--vhost", vhost, "name", "messages").split()[-2:] == [
+            queue,
+            "1",
+        ]
+        assert password not in daemon.log
+    finally:
+        broker.ctl("delete_user", user)
+        broker.ctl("delete_vhost", vhost)
+
+
 def test_the_page_shows_these_very_files() -> None:
     blocks = re.findall(r"```(?:python)?\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     assert CONFIG.read_text() in blocks

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastsmtp.declaration import Setting
 from fastsmtp.process import checks, mailerq
 from fastsmtp.settings import SETTINGS, Settings, attribute
-from fastsmtp.values import BROKER, mask_broker
+from fastsmtp.values import AUTH, BROKER, HOSTS, mask_broker, same_broker
 
 DEFAULT_FILE = "/etc/fastsmtp/config.txt"
 PREFIX = "FASTSMTP_"
@@ -47,7 +48,9 @@ class _Findings:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)  # by key; none for a default
-    sources: dict[str, str] = field(default_factory=dict)  # of what is given, by key
+    given: dict[str, Given] = field(default_factory=dict)  # the latest of each key
+    ranks: dict[str, int] = field(default_factory=dict)  # of its source: the latest has the highest
+    rank: int = 0
     broken: set[str] = field(default_factory=set)  # keys with a value that has no meaning
 
 
@@ -67,11 +70,13 @@ def load(
         _take(_file(path, found), found)
     _take(_environment(environment or {}), found)
     _take([Given("command line", key, text.strip()) for key, text in options], found)
+    _limit_connections(found)
+    _make_address(found)
     settings = Settings(**{attribute(key): value for key, value in found.values.items()})
     for keys, problem in checks.errors(settings):
         if found.broken.isdisjoint(keys):
-            source = found.sources.get(keys[0], "default")
-            found.errors.append(f"{source}: {keys[0]}: {problem}")
+            given = found.given.get(keys[0], Given("default", keys[0], ""))
+            found.errors.append(f"{given.source}: {given.key}: {problem}")
     found.warnings += checks.warnings(settings)
     if found.errors:
         raise ConfigError(found.errors, found.warnings)
@@ -114,16 +119,9 @@ def _environment(environment: Mapping[str, str]) -> Iterator[Given]:
 
 def _take(source: Iterable[Given], found: _Findings) -> None:
     """Put one source's values over those of the sources before it."""
-    last: dict[str, Given] = {}
-    for given in source:
-        key = mailerq.ALIASES.get(given.key, given.key)
-        if key in last:
-            found.warnings.append(
-                f"{given.source}: {_named(given.key)} is given twice, this value holds"
-            )
-        last[key] = given
-    for key, given in last.items():
-        if key in SETTINGS:
+    found.rank += 1
+    for key, given in _last(source, found).items():
+        if key in SETTINGS or key in mailerq.PARTS:
             _take_value(key, given, found)
         elif (warning := mailerq.warning(key, given.text)) is None:
             found.errors.append(f"{given.source}: {_named(key)}: unknown key{_nearest(key)}")
@@ -131,19 +129,88 @@ def _take(source: Iterable[Given], found: _Findings) -> None:
             found.warnings.append(warning)
 
 
+def _last(source: Iterable[Given], found: _Findings) -> dict[str, Given]:
+    """The value of each setting that holds within one source."""
+    last: dict[str, Given] = {}
+    for given in source:
+        key = mailerq.ALIASES.get(given.key, given.key)
+        before = last.get(key)
+        if before is not None and before.key != given.key and bool(before.text) != bool(given.text):
+            # A file that lists every key MailerQ has ever had: the empty one takes nothing back.
+            empty, given = (before, given) if given.text else (given, before)
+            found.warnings.append(_still_holds(empty, given))
+        elif before is not None:
+            named = _named(given.key) + (f" ({before.key})" if before.key != given.key else "")
+            found.warnings.append(f"{given.source}: {named} is given twice, this value holds")
+        last[key] = given
+    return last
+
+
+def _still_holds(empty: Given, given: Given) -> str:
+    return f"{empty.source}: {empty.key} is empty, {given.key} ({given.source}) holds"
+
+
 def _take_value(key: str, given: Given, found: _Findings) -> None:
+    kind = _about(key).kind
     text, shown = given.text, _shown(key, given.text)
-    found.values.pop(key, None)
-    found.broken.discard(key)
-    found.sources[key] = given.source
+    value, broken = None, False
     try:
         if text.startswith("@/"):
             text, shown = _content(text[1:]).strip(), f"the content of {text[1:]}"
-        if text:
-            found.values[key] = SETTINGS[key].kind.parse(text)
+        before = found.given.get(key)
+        if not text and before and key in found.values and given.key not in (key, before.key):
+            found.warnings.append(_still_holds(given, before))  # only its own name takes it back
+            return
+        value = kind.parse(text) if text else None
     except ValueError as error:
+        line = f"{given.source}: {given.key}: expected {error}, found {shown}"
+        if instead := mailerq.foreign(key, text):
+            found.warnings.append(f"{line}: {instead}")
+        else:
+            broken = True
+            found.errors.append(line)
+    found.given[key], found.ranks[key] = given, found.rank
+    found.values.pop(key, None)
+    found.broken.discard(key)
+    if broken:
         found.broken.add(key)
-        found.errors.append(f"{given.source}: {given.key}: expected {error}, found {shown}")
+    elif value is not None:
+        found.values[key] = value
+
+
+def _limit_connections(found: _Findings) -> None:
+    """The smaller one of MailerQ's limit of incoming connections and ours holds."""
+    keys = "smtp-connections", mailerq.CONNECTIONS_IN
+    limits = sorted((found.values.pop(key), key) for key in keys if key in found.values)
+    if not limits:
+        return
+    (limit, key), *larger = limits
+    found.values[keys[0]] = limit
+    if any(found.ranks[other] > found.ranks[key] and limit < value for value, other in larger):
+        given = found.given[key]
+        found.warnings.append(
+            f"{given.source}: {key}: {limit} holds, the smaller one of {' and '.join(keys)}"
+        )
+
+
+def _make_address(found: _Findings) -> None:
+    """The broker's address from MailerQ's parts of it, unless it is given later than they are."""
+    key, names = "rabbitmq-address", mailerq.BROKER_PARTS
+    parts = {name: found.values.pop(name) for name in names if name in found.values}
+    if not parts or not found.broken.isdisjoint((key, *names)):
+        return
+    made = BROKER.parse(mailerq.address(parts))
+    address, first = found.values.get(key), found.given[next(iter(parts))]
+    if address is None:
+        found.values[key], found.given[key] = made, first
+    elif found.ranks[key] <= max(found.ranks[name] for name in parts) and not same_broker(
+        made, address
+    ):
+        found.errors.append(
+            f"{first.source}: {', '.join(parts)}: expected the broker of {key} "
+            f"({found.given[key].source}), {mask_broker(BROKER.write(address))}, found "
+            f"{mask_broker(BROKER.write(made))}: remove one of the two"
+        )
 
 
 def _content(path: str) -> str:
@@ -155,13 +222,20 @@ def _content(path: str) -> str:
         raise ValueError(f"a file that can be read ({why})") from None
 
 
+def _about(key: str) -> Setting | mailerq.Part:
+    return SETTINGS[key] if key in SETTINGS else mailerq.PARTS[key]
+
+
 def _shown(key: str, text: str) -> str:
     """How an error shows what was found."""
+    about = _about(key)
     if text.startswith("@/"):
         return text
-    if SETTINGS[key].secret:
+    if about.kind is AUTH and (scheme := re.match("[a-z]+://", text, re.IGNORECASE)):
+        return f"{scheme[0]}…"
+    if about.secret:
         return "a value that is not shown"
-    return repr(mask_broker(text) if SETTINGS[key].kind is BROKER else text)
+    return repr(mask_broker(text) if about.kind in (BROKER, HOSTS) else text)
 
 
 def _named(key: str) -> str:

@@ -36,13 +36,44 @@ hold, passwords masked. The daemon does the same before it opens a port.
 - **Ports**: `25,2525,1024-1026`.
 """
 
-_MAILERQ = """
+_MAILERQ = f"""
 ## Files of MailerQ
 
-A config file of MailerQ can be used as it is. Keys that have no meaning here are named in a
-warning each. These ask for something that is not done:
+A config file of MailerQ can be used as it is, and its keys are taken from the environment and
+the command line too. These names are taken as settings of this page:
 
-"""
+%s
+- `{mailerq.CONNECTIONS_IN}` is taken as `smtp-connections`. Where both are given, the smaller one
+  holds.
+- %s together make `rabbitmq-address`. Each value is raw: nothing in it is percent-encoded.
+  `rabbitmq-host` is a list of `host` or `host:port` with `,` between; what is missing is as in the
+  default address. It is an error if `rabbitmq-address` names another broker, unless it stands in a
+  later source.
+
+An empty value under such a name takes nothing back that was given under another name.
+
+Every other key of MailerQ is named in a warning. These ask for something that is not done:
+
+| keys | what is not done |
+| --- | --- |
+%s
+The others have no meaning here:
+
+| keys | why |
+| --- | --- |
+%s"""
+
+
+def _mailerq() -> str:
+    tables = (
+        "".join(
+            f"| {', '.join(f'`{key}`' for key in keys.split())} | {why} |\n"
+            for why, keys in group.items()
+        )
+        for group in (mailerq.NOT_DONE, mailerq.NO_MEANING)
+    )
+    aliases = "\n".join(f"- `{old}` is taken as `{new}`" for old, new in mailerq.ALIASES.items())
+    return _MAILERQ % (aliases, ", ".join(f"`{key}`" for key in mailerq.BROKER_PARTS), *tables)
 
 
 def page() -> str:
@@ -56,11 +87,7 @@ def page() -> str:
         default = f"`{about.default}`" if about.default else about.shown_default
         later = " *Not built yet: any other value is an error.*" if about.unbuilt else ""
         parts.append(f"| `{key}` | {default} | {about.meaning}{later} |\n")
-    parts.append(_MAILERQ)
-    parts += [f"- `{key}`: {what}\n" for key, what in mailerq.NOT_DONE.items()]
-    parts.append("\nOther names of settings:\n\n")
-    parts += [f"- `{old}` is taken as `{new}`\n" for old, new in mailerq.ALIASES.items()]
-    parts += [f"- `{old}` is not taken: use `{new}`\n" for old, new in mailerq.INSTEAD.items()]
+    parts.append(_mailerq())
     return "".join(parts)
 
 

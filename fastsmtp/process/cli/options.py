@@ -1,11 +1,11 @@
-"""Every setting as an option of the command line, and `--config-file`."""
+"""Every setting as an option of the command line, MailerQ's keys too, and `--config-file`."""
 
 import argparse
 import os
 from collections.abc import Sequence
 from typing import Any
 
-from fastsmtp.process import config
+from fastsmtp.process import config, mailerq
 from fastsmtp.settings import SETTINGS, Settings
 
 Subparsers = Any
@@ -27,7 +27,7 @@ class _Keep(argparse.Action):
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the options, grouped as in the documentation."""
+    """Add the options, grouped as in the documentation; those of MailerQ are not listed."""
     parser.add_argument(
         "--config-file",
         metavar="PATH",
@@ -47,6 +47,10 @@ def add(parser: argparse.ArgumentParser) -> None:
             default=[],
             help=f"{about.meaning} Default: {about.shown_default}.".replace("%", "%%")
             + " Not built yet." * about.unbuilt,
+        )
+    for key in mailerq.KEYS:
+        parser.add_argument(
+            f"--{key}", action=_Keep, dest="options", default=[], help=argparse.SUPPRESS
         )
 
 

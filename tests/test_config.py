@@ -161,11 +161,71 @@ def test_a_default_file_that_is_there_must_be_readable(sources: Sources) -> None
 def test_variables_that_others_set_are_no_error(sources: Sources) -> None:
     environment = {
         "FASTSMTP_BUILD": "debug",  # setup.py's
-        "FASTSMTP_SERVICE_HOST": "10.0.0.1",  # a Kubernetes service called fastsmtp
-        "FASTSMTP_PORT": "tcp://10.0.0.1:25",
-        "FASTSMTP_PORT_25_TCP_ADDR": "10.0.0.1",
+        "FASTSMTP_NAME": "/web/fastsmtp",  # Docker's, for a link called fastsmtp
+        "FASTSMTP_ENV_PATH": "/bin",
     }
     assert sources.load(QUIET, environment)[1] == []
+
+
+def service(prefix: str) -> dict[str, str]:
+    """What Kubernetes puts into every pod beside a service, as its documentation lists it."""
+    return {
+        f"{prefix}_SERVICE_HOST": "10.0.0.11",
+        f"{prefix}_SERVICE_PORT": "25",
+        f"{prefix}_SERVICE_PORT_SMTP": "25",
+        f"{prefix}_SERVICE_PORT_SMTP_TLS": "465",
+        f"{prefix}_PORT": "tcp://10.0.0.11:25",
+        f"{prefix}_PORT_25_TCP": "tcp://10.0.0.11:25",
+        f"{prefix}_PORT_25_TCP_PROTO": "tcp",
+        f"{prefix}_PORT_25_TCP_PORT": "25",
+        f"{prefix}_PORT_25_TCP_ADDR": "10.0.0.11",
+        f"{prefix}_PORT_53_UDP": "udp://10.0.0.11:53",
+        f"{prefix}_PORT_53_UDP_ADDR": "10.0.0.11",
+    }
+
+
+@pytest.mark.parametrize(
+    "prefixes",
+    [
+        ["FASTSMTP"],
+        ["FASTSMTP_SMTP"],  # its port has the name of a setting
+        ["FASTSMTP_SMTP_SECURE"],
+        ["FASTSMTP_MX_2"],
+        ["FASTSMTP_SMTP", "FASTSMTP"],
+    ],
+)
+def test_variables_of_kubernetes_are_ignored_with_one_line(
+    sources: Sources, prefixes: list[str]
+) -> None:
+    environment = {name: text for prefix in prefixes for name, text in service(prefix).items()}
+    settings, [warning] = sources.load(QUIET + "smtp-port: 2525", environment)
+    assert settings.smtp_port == (2525,)
+    assert settings.smtp_secure_port == ()
+    assert warning.startswith("environment: ignored what Kubernetes says of a service ")
+    assert warning.partition("off): ")[2] == ", ".join(sorted(environment))
+
+
+def test_a_setting_is_taken_beside_variables_of_kubernetes(sources: Sources) -> None:
+    environment = service("FASTSMTP_SMTP") | {"FASTSMTP_SMTP_PORT": "2525"}
+    assert sources.load(QUIET, environment)[0].smtp_port == (2525,)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("FASTSMTP_SMTP_PORTS", "25"),
+        ("FASTSMTP_SMPT_PORT", "25"),
+        ("FASTSMTP_PORT", "25"),
+        ("FASTSMTP_SERVICE", "x"),
+        ("FASTSMTP_SMTP_HOSTNAME", "tcp://10.0.0.1:25"),
+        ("FASTSMTP_HOSTNAM", "tcp://10.0.0.1:25"),
+        ("FASTSMTP_SMTP_PORT", "http://10.0.0.1:25"),
+    ],
+)
+def test_any_other_variable_is_read_as_a_setting(sources: Sources, name: str, text: str) -> None:
+    key = name.removeprefix("FASTSMTP_").lower().replace("_", "-")
+    [error] = sources.errors(QUIET, {name: text})
+    assert error.startswith(f"environment: {key}: ")
 
 
 UNBUILT = {

@@ -20,9 +20,15 @@ from fastsmtp.values import AUTH, BROKER, HOSTS, mask_broker, same_broker
 DEFAULT_FILE = "/etc/fastsmtp/config.txt"
 PREFIX = "FASTSMTP_"
 
-# Variables of that prefix that others set: our own build, and what Docker and Kubernetes tell
-# about a service that is called fastsmtp.
-_FOREIGN = re.compile(PREFIX + r"(BUILD|NAME|ENV_.*|PORT(_.*)?|SERVICE_.*)")
+# Variables of that prefix that others set: our own build, and a Docker link called fastsmtp.
+_FOREIGN = re.compile(PREFIX + r"(BUILD|NAME|ENV_.*)")
+
+# What Kubernetes (and Docker) tell about a service whose name begins with fastsmtp.
+_SERVICE = re.compile(
+    r"FASTSMTP(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT_[0-9]+_[A-Z]+(_(PROTO|PORT|ADDR))?)"
+)
+_SERVICE_PORT = re.compile(r"FASTSMTP(_\w+)?_PORT(_[0-9]+_[A-Z]+)?")
+_SERVICE_URL = re.compile("(tcp|udp|sctp)://")
 
 
 class ConfigError(Exception):
@@ -68,7 +74,7 @@ def load(
     found = _Findings()
     for path in files if _missing(default_file) else [default_file, *files]:
         _take(_file(path, found), found)
-    _take(_environment(environment or {}), found)
+    _take(_environment(environment or {}, found), found)
     _take([Given("command line", key, text.strip()) for key, text in options], found)
     _limit_connections(found)
     _make_address(found)
@@ -110,11 +116,32 @@ def _file(path: str, found: _Findings) -> Iterator[Given]:
             found.errors.append(f"{path}:{number}: expected key: value, found {_named(key)}")
 
 
-def _environment(environment: Mapping[str, str]) -> Iterator[Given]:
+def _environment(environment: Mapping[str, str], found: _Findings) -> Iterator[Given]:
+    services: list[str] = []
     for name, text in environment.items():
-        if name.startswith(PREFIX) and not _FOREIGN.fullmatch(name):
-            key = name.removeprefix(PREFIX).lower().replace("_", "-")
+        key = name.removeprefix(PREFIX).lower().replace("_", "-")
+        if not name.startswith(PREFIX) or _FOREIGN.fullmatch(name):
+            continue
+        if _is_of_a_service(name, key, text):
+            services.append(name)
+        else:
             yield Given("environment", key, text.strip())
+    if services:
+        found.warnings.append(
+            "environment: ignored what Kubernetes says of a service (enableServiceLinks: false "
+            f"in the pod turns that off): {', '.join(sorted(services))}"
+        )
+
+
+def _is_of_a_service(name: str, key: str, text: str) -> bool:
+    """Whether Kubernetes has set the variable; a setting of that name is never an URL."""
+    if _SERVICE_URL.match(text):
+        return _SERVICE_PORT.fullmatch(name) is not None
+    return _SERVICE.fullmatch(name) is not None and not _is_known(key)
+
+
+def _is_known(key: str) -> bool:
+    return key in SETTINGS or key in mailerq.KEYS
 
 
 def _take(source: Iterable[Given], found: _Findings) -> None:

@@ -24,6 +24,9 @@ source, the last one holds, and a warning says so.
 Any value may be `@/path/to/file` (an absolute path): the value is what that file holds. Use it
 for passwords: a command line and an environment can be read by others.
 
+Kubernetes sets variables such as `{PREFIX}SMTP_PORT=tcp://10.0.0.1:25` for a service whose name
+begins with `fastsmtp`. They are ignored, and one warning names them.
+
 `fastsmtp check` shows every error of all sources at once and exits 2, or shows the settings that
 hold, passwords masked. The daemon does the same before it opens a port.
 

@@ -53,6 +53,20 @@ def test_help_names_every_setting_with_its_default_and_meaning(run: Run) -> None
         assert word in done.stdout
 
 
+def test_help_of_serve_names_every_setting_too(run: Run) -> None:
+    done = run("serve", "--help")
+    assert done.stdout.startswith("usage: fastsmtp serve [--SETTING VALUE ...]\n")
+    for key in (*SETTINGS, "config-file"):
+        assert f"\n  --{key} " in done.stdout
+
+
+def test_a_limit_that_is_no_number_is_told(run: Run) -> None:
+    for text in ("x", "0", "-1", "1.5", "9" * 5000):
+        done = run("queue", "list", f"--limit={text}")
+        assert done.returncode == 2
+        assert f"--limit: expected a whole number above 0, found '{text}'" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["serve", "check"])
 def test_every_subcommand_has_help(run: Run, command: str) -> None:
     done = run(command, "--help")
@@ -156,7 +170,10 @@ def test_wrong_arguments_exit_2(run: Run, arguments: list[str]) -> None:
 
 
 def test_an_option_is_never_guessed_from_its_beginning(run: Run) -> None:
-    assert "smtp-maxerr: unknown key" in run("check", "--smtp-maxerr", "1").stderr
+    for command in ("check", "serve"):
+        done = run(command, "--smtp-maxerr", "1", "--smtp-prot", "25")
+        assert "smtp-maxerr: unknown key" in done.stderr
+        assert "smtp-prot: unknown key" in done.stderr  # MailerQ has smtp-protection
 
 
 def test_no_password_is_printed(run: Run, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit status (2: wrong arguments or configuration)."""
     settings = argparse.ArgumentParser("fastsmtp", _USAGE, add_help=False, allow_abbrev=False)
     options.add(settings)
+    settings.set_defaults(config_file=[], options=[])
     given, rest = settings.parse_known_args(argv)  # before and behind the subcommand
     if not rest or (rest[0].startswith("-") and rest[0] not in ("-h", "--help", "--version")):
         rest.insert(0, "serve")

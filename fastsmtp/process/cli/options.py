@@ -22,17 +22,20 @@ class _Keep(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        kept = [*getattr(namespace, self.dest), (self.option_strings[0][2:], values)]
+        kept = [*getattr(namespace, self.dest, []), (self.option_strings[0][2:], values)]
         setattr(namespace, self.dest, kept)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the options, grouped as in the documentation; those of MailerQ are not listed."""
+    """Add the options, grouped as in the documentation; those of MailerQ are not listed.
+
+    They have no defaults, so that the parser of a subcommand takes back nothing that was given.
+    """
     parser.add_argument(
         "--config-file",
         metavar="PATH",
         action="append",
-        default=[],
+        default=argparse.SUPPRESS,
         help=f"read settings from this file, after {config.DEFAULT_FILE}; may be repeated",
     )
     groups: dict[str, Any] = {}
@@ -44,13 +47,17 @@ def add(parser: argparse.ArgumentParser) -> None:
             metavar="VALUE",
             action=_Keep,
             dest="options",
-            default=[],
+            default=argparse.SUPPRESS,
             help=f"{about.meaning} Default: {about.shown_default}.".replace("%", "%%")
             + " Not built yet." * about.unbuilt,
         )
     for key in mailerq.KEYS:
         parser.add_argument(
-            f"--{key}", action=_Keep, dest="options", default=[], help=argparse.SUPPRESS
+            f"--{key}",
+            action=_Keep,
+            dest="options",
+            default=argparse.SUPPRESS,
+            help=argparse.SUPPRESS,
         )
 
 

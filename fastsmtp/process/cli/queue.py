@@ -7,6 +7,7 @@ Works beside a daemon that writes; finds the file by the daemon's own settings. 
 import argparse
 import base64
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -244,7 +245,6 @@ def _messages(number: int) -> str:
 
 
 def _number(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found {text!r}")
+    return int(text)

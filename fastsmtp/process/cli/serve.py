@@ -11,10 +11,12 @@ def register(subparsers: options.Subparsers) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "serve",
+        allow_abbrev=False,
+        usage="fastsmtp serve [--SETTING VALUE ...]",
         help="accept mail; what fastsmtp does where no command is given",
-        description="Accepts mail until SIGTERM or SIGINT; SIGHUP reloads (fastsmtp reload). "
-        "Takes the options that fastsmtp --help lists.",
+        description="Accepts mail until SIGTERM or SIGINT; SIGHUP reloads (fastsmtp reload).",
     )
+    options.add(parser)  # for --help
     parser.set_defaults(run=run)
 
 

@@ -328,7 +328,7 @@ class Settings:
         "Without a broker",
         values.PATH,
         "",
-        "The embedded queue.",
+        "The embedded queue. Its folder must exist; only that of the default is made.",
         words="/var/lib/fastsmtp/queue.db for root, else $XDG_STATE_HOME/fastsmtp/queue.db",
         compute=_queue_file,
     )

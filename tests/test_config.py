@@ -328,6 +328,80 @@ def test_no_secret_is_in_an_error(sources: Sources) -> None:
     assert "hunter2" not in "\n".join(errors)
 
 
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (
+            "[smtp]",
+            "expected key: value, found a section header: config files have no sections, remove "
+            "the line",
+        ),
+        ("[rabbitmq: one]", "expected key: value, found a section header: config files have no "),
+        ("SMTP-Port: 25", "SMTP-Port: unknown key (did you mean smtp-port?)"),
+        ("smtp_port: 25", "smtp_port: unknown key (did you mean smtp-port?)"),
+        ("SMTP-Ranges: ::1", "SMTP-Ranges: unknown key (did you mean smtp-ranges?)"),
+        ('smtp-hostname: "mx"', "found '\"mx\"' (values take no quotes)"),
+        ("smtp-port: '25'", "found \"'25'\" (values take no quotes)"),
+        (
+            'rabbitmq-address: "amqp://me:hunter2@h/"',
+            "found '\"amqp:***@h/\"' (values take no quotes)",
+        ),
+        ("smtp-auth: 'hunter2'", "found a value that is not shown (values take no quotes)"),
+        ("smtp-port: 25 # plain", "found '25 # plain' (comments stand on lines of their own)"),
+        (
+            "smtp-range: 10.0.0.0/8, 192.168.0.0/16",
+            'found \'10.0.0.0/8, 192.168.0.0/16\' (divided by ";", not by ",")',
+        ),
+        ("smtp-ip: 127.0.0.1,::1", 'found \'127.0.0.1,::1\' (divided by ";", not by ",")'),
+        ("smtp-port: 25;26", "found '25;26'"),
+    ],
+)
+def test_what_other_config_files_have_is_told_by_name(
+    sources: Sources, line: str, error: str
+) -> None:
+    [found] = sources.errors(line)
+    assert found.startswith("config.txt:1: ")
+    assert error in found
+    assert "hunter2" not in found
+
+
+def test_quotes_that_are_taken_are_a_warning(sources: Sources) -> None:
+    content = QUIET + "rabbitmq-outbox: \"out\"\nrabbitmq-inbox: it's\nrabbitmq-exchange: x'"
+    settings, _ = sources.load(content)
+    assert settings.rabbitmq_outbox == '"out"'
+    assert sources.warnings(content) == [
+        "config.txt:2: rabbitmq-outbox: values take no quotes, these are part of the value"
+    ]
+
+
+def test_a_named_folder_of_the_queue_must_be_there(sources: Sources) -> None:
+    folder = sources.folder / "new"
+    content = QUIET + f"rabbitmq-address: none\nqueue-file: {folder}/queue.db"
+    assert sources.errors(content) == [
+        "config.txt:3: queue-file: expected a file that can be written, found new/queue.db: the "
+        "folder new is missing, create it"
+    ]
+    folder.mkdir()
+    sources.load(content)
+
+
+def test_the_default_folder_of_the_queue_need_not_be_there(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastsmtp.settings.os.geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_STATE_HOME", f"{sources.folder}/new/state")
+    for line in ("", f"queue-file: {sources.folder}/new/state/fastsmtp/queue.db"):
+        assert sources.warnings(f"{QUIET}rabbitmq-address: none\n{line}") == []
+
+
+def test_an_open_door_is_no_warning_beside_errors(sources: Sources) -> None:
+    with pytest.raises(ConfigError) as error:
+        sources.load("smtp-timeout: soon\nsmtp-timeout: later")
+    assert error.value.warnings == [
+        f"{sources.folder}/config.txt:2: smtp-timeout is given twice, this value holds"
+    ]
+
+
 def test_an_open_door_is_a_warning(sources: Sources) -> None:
     for content in ("", "smtp-ip: 0.0.0.0", "smtp-ip: 127.0.0.1;192.0.2.1"):
         assert [line[:18] for line in sources.warnings(content)] == ["anyone may connect"]

@@ -145,7 +145,7 @@ def test_check_is_content_with_what_the_user_can_do(folder):
     theirs = folder / "theirs"
     theirs.mkdir(mode=0o700)
     os.chown(theirs, NOBODY.pw_uid, NOBODY.pw_gid)
-    settings = {"queue_file": theirs / "new" / "queue.db", "received_log": theirs / "log"}
+    settings = {"queue_file": theirs / "queue.db", "received_log": theirs / "new" / "log"}
     assert check(folder, user="nobody", **settings) == (0, "")
     assert list(theirs.iterdir()) == []
 

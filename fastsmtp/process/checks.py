@@ -121,7 +121,9 @@ def _inaccessible(settings: Settings) -> Iterator[Problem]:
         for path in filter(None, paths)
     ]
     if not settings.rabbitmq_address:
-        uses.append(privileges.Use("queue-file", settings.queue_file, writes=True))
+        # A folder that somebody has named and that is not there is more likely misspelt.
+        default = settings.queue_file == Settings().queue_file
+        uses.append(privileges.Use("queue-file", settings.queue_file, True, makes_folder=default))
     if settings.received_log:
         uses.append(privileges.Use("received-log", settings.received_log, writes=True))
     for use, why in privileges.refused(uses, identity):

@@ -15,7 +15,16 @@ from typing import Any
 from fastsmtp.declaration import Setting
 from fastsmtp.process import checks, mailerq
 from fastsmtp.settings import SETTINGS, Settings, attribute
-from fastsmtp.values import AUTH, BROKER, HOSTS, mask_broker, same_broker
+from fastsmtp.values import (
+    ADDRESSES,
+    AUTH,
+    BROKER,
+    HOSTS,
+    NETWORKS,
+    Kind,
+    mask_broker,
+    same_broker,
+)
 
 DEFAULT_FILE = "/etc/fastsmtp/config.txt"
 PREFIX = "FASTSMTP_"
@@ -29,6 +38,9 @@ _SERVICE = re.compile(
 )
 _SERVICE_PORT = re.compile(r"FASTSMTP(_\w+)?_PORT(_[0-9]+_[A-Z]+)?")
 _SERVICE_URL = re.compile("(tcp|udp|sctp)://")
+
+
+_QUOTED = re.compile("\"[^\"]*\"|'[^']*'")
 
 
 class ConfigError(Exception):
@@ -83,10 +95,9 @@ def load(
         if found.broken.isdisjoint(keys):
             given = found.given.get(keys[0], Given("default", keys[0], ""))
             found.errors.append(f"{given.source}: {given.key}: {problem}")
-    found.warnings += checks.warnings(settings)
-    if found.errors:
+    if found.errors:  # what would hold then is not worth a warning
         raise ConfigError(found.errors, found.warnings)
-    return settings, found.warnings
+    return settings, found.warnings + list(checks.warnings(settings))
 
 
 def _missing(path: str) -> bool:
@@ -110,7 +121,12 @@ def _file(path: str, found: _Findings) -> Iterator[Given]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         key, colon, text = (part.strip() for part in line.partition(":"))
-        if key and colon:
+        if re.fullmatch(r"\[.*\]", line.strip()):
+            found.errors.append(
+                f"{path}:{number}: expected key: value, found a section header: "
+                "config files have no sections, remove the line"
+            )
+        elif key and colon:
             yield Given(f"{path}:{number}", key, text)
         else:
             found.errors.append(f"{path}:{number}: expected key: value, found {_named(key)}")
@@ -190,7 +206,8 @@ def _take_value(key: str, given: Given, found: _Findings) -> None:
             return
         value = kind.parse(text) if text else None
     except ValueError as error:
-        line = f"{given.source}: {given.key}: expected {error}, found {shown}"
+        hint = _hint(kind, text)
+        line = f"{given.source}: {given.key}: expected {error}, found {shown}{hint}"
         if instead := mailerq.foreign(key, text):
             found.warnings.append(f"{line}: {instead}")
         else:
@@ -203,6 +220,10 @@ def _take_value(key: str, given: Given, found: _Findings) -> None:
         found.broken.add(key)
     elif value is not None:
         found.values[key] = value
+        if _QUOTED.fullmatch(text) and not _about(key).secret:
+            found.warnings.append(
+                f"{given.source}: {given.key}: values take no quotes, these are part of the value"
+            )
 
 
 def _limit_connections(found: _Findings) -> None:
@@ -265,6 +286,17 @@ def _shown(key: str, text: str) -> str:
     return repr(mask_broker(text) if about.kind in (BROKER, HOSTS) else text)
 
 
+def _hint(kind: Kind, text: str) -> str:
+    """What whoever knows other config files has to know of ours."""
+    if _QUOTED.fullmatch(text):
+        return " (values take no quotes)"
+    if re.search(r"\s#", text):
+        return " (comments stand on lines of their own)"
+    if kind in (NETWORKS, ADDRESSES) and "," in text:
+        return ' (divided by ";", not by ",")'
+    return ""
+
+
 def _named(key: str) -> str:
     """How an error names a key: the rest of a malformed line may be a password."""
     match = re.match(r"[\w-]+", key)
@@ -272,7 +304,8 @@ def _named(key: str) -> str:
 
 
 def _nearest(key: str) -> str:
-    near = difflib.get_close_matches(key, SETTINGS, 1)
+    key = key.lower().replace("_", "-")
+    near = [key] if _is_known(key) else difflib.get_close_matches(key, SETTINGS, 1)
     return f" (did you mean {near[0]}?)" if near else ""
 
 

@@ -27,7 +27,8 @@ class Use(NamedTuple):
 
     key: str
     path: str
-    writes: bool  # it is made, with its folder, where it is missing
+    writes: bool  # it is made where it is missing
+    makes_folder: bool = True  # and its folder too
 
 
 def identity(settings: Settings) -> Identity | None:
@@ -90,7 +91,7 @@ def _try(uses: Iterable[Use]) -> list[str]:
     answers: list[str] = []
     for use in uses:
         try:
-            answers.append(_try_writing(Path(use.path)) if use.writes else _try_reading(use.path))
+            answers.append(_try_writing(use) if use.writes else _try_reading(use.path))
         except OSError as error:
             answers.append(str(error.strerror))
     return answers
@@ -101,14 +102,16 @@ def _try_reading(path: str) -> str:
         return ""
 
 
-def _try_writing(path: Path) -> str:
+def _try_writing(use: Use) -> str:
     """Nothing is made or changed: the rights of the file, or the nearest folder, decide."""
-    target = path.absolute()
+    target = Path(use.path).absolute()
     if target.is_dir():
         return os.strerror(errno.EISDIR)
     if target.exists() and not os.access(target, os.R_OK | os.W_OK):
         return os.strerror(errno.EACCES)
     folder = target.parent
+    if not use.makes_folder and not folder.exists():
+        return f"the folder {folder} is missing, create it"
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():

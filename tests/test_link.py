@@ -147,6 +147,15 @@ async def test_a_wrong_vhost_is_told(
 
 
 @on_uvloop
+async def test_a_port_without_tls_is_told(
+    broker: Broker, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(broker.url.replace("amqp:", "amqps:"), queue) as rabbit:
+        assert await rabbit.put(b"x") is replies.NOT_STORED
+    assert "the port answers without TLS: use amqp://" in caplog.text
+
+
+@on_uvloop
 async def test_greeting_after_a_long_absence(
     own_broker: Broker, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

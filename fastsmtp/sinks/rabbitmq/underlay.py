@@ -39,6 +39,11 @@ WORKING = {"aio-pika": (10, 2, 1), "aiormq": (7, 2, 4), "pamqp": (4, 0, 1)}
 
 REFUSED = "refused: no such vhost, no permission for it, or a connection limit"
 
+PLAIN_PORT = (
+    "the port answers without TLS: use amqp:// instead of amqps://, or the port where the broker "
+    "speaks TLS (5671 by default)"
+)
+
 SILENCE = 1.0
 """Seconds in which aiormq has seen nothing but we have; then it is told that the broker lives."""
 
@@ -118,9 +123,18 @@ class _Transport(TransportFactory):
                 lambda: protocol, url.host, url.port, ssl=context, **kwargs
             )
         except OSError as error:
-            raise AMQPConnectionError(*error.args) from error
+            why = (PLAIN_PORT,) if _is_answered_without_tls(error) else error.args
+            raise AMQPConnectionError(*why) from error
         self.writer = asyncio.StreamWriter(transport, protocol, self.reader, loop)
         return self.reader, self.writer
+
+
+def _is_answered_without_tls(error: OSError) -> bool:
+    """Whether TLS began and something else came back; OpenSSL 3.2 and later call it otherwise."""
+    words = str(error).lower()
+    return isinstance(error, ssl.SSLError) and (
+        "wrong version number" in words or "record layer failure" in words
+    )
 
 
 class Connection(aio_pika.Connection):

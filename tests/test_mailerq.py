@@ -146,6 +146,16 @@ def test_parts_of_the_address_let_us_into_the_broker(
         broker.ctl("delete_vhost", vhost)
 
 
+def test_the_page_tells_what_differs_with_the_defaults_that_hold() -> None:
+    rows = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| ")]
+    told = {cells[1].strip(): cells[2] for cells in (row.split("|") for row in rows)}
+    assert "`smtp-default-ips`, or absent" in told["`ips` behind a proxy"]
+    assert f"default {SETTINGS['rabbitmq-throttle'].default} " in told["`rabbitmq-throttle`"]
+    assert "the queue of `rabbitmq-outbox`" in told["an empty `rabbitmq-inbox`"]
+    for alias in (*mailerq.ALIASES, *mailerq.PARTS):
+        assert any(f"`{alias}`" in name for name in told)
+
+
 def test_the_page_shows_these_very_files() -> None:
     blocks = re.findall(r"```(?:python)?\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     assert CONFIG.read_text() in blocks

@@ -224,7 +224,7 @@ def test_a_value_that_only_mailerq_knows_is_a_warning(
         *("smtp-maxsize: big", "smtp-timeout: soon", "smtp-threads: many", "smtp-connections: -1"),
         *("smtp-connections-in: x", "smtp-ranges: everyone", "smtp-secureport: tls"),
         *("smtp-proxy: proxy.example.com", "rabbitmq-durable: perhaps"),
-        "rabbitmq-address: localhost",
+        *("rabbitmq-address: localhost", "rabbitmq-encoding: @/missing/file"),
     ],
 )
 def test_a_value_that_is_malformed_stays_an_error_of_the_key_that_was_written(

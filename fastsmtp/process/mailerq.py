@@ -45,7 +45,7 @@ PARTS = BROKER_PARTS | {CONNECTIONS_IN: Part(SETTINGS["smtp-connections"].kind)}
 
 _DEFAULT_HOLDS = "the default holds"
 _FOREIGN = {
-    "rabbitmq-encoding": (".*", "message bodies are not compressed"),
+    "rabbitmq-encoding": (r"[\w-]+", "message bodies are not compressed"),
     "rabbitmq-publishers": ("[0-9]+", _DEFAULT_HOLDS),
     "rabbitmq-throttle": ("0", _DEFAULT_HOLDS),
     "smtp-connections": ("0", _DEFAULT_HOLDS),

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
+from fastsmtp.ids import Ids
 from fastsmtp.payload import Outgoing
 from fastsmtp.sinks.store import Store
 
@@ -97,13 +98,13 @@ def test_list_shows_a_line_for_each_message_oldest_first(run: Run, add: Add) -> 
     done = run("list")
     assert (done.returncode, done.stderr) == (0, b"")
     head, *lines, total = done.stdout.decode().splitlines()
-    assert head.split() == ["ID", "RECEIVED", "(UTC)", "SIZE", "ENVELOPE", "RECIPIENT"]
+    assert head.split() == ["NO", "ID", "RECEIVED", "(UTC)", "SIZE", "ENVELOPE", "RECIPIENT"]
     assert [line.split() for line in lines] == [
         [
-            *(id, "2026-11-23", "00:12:13", str(size)),
+            *(str(number), id, "2026-11-23", "00:12:13", str(size)),
             *("<sender@example.com>", f"<{id.lower()}@example.org>"),
         ]
-        for id, size in zip(("B2", "A1", "C3"), sizes, strict=True)
+        for number, (id, size) in enumerate(zip(("B2", "A1", "C3"), sizes, strict=True), 1)
     ]
     assert total == "3 messages"
 
@@ -112,7 +113,7 @@ def test_list_can_be_limited(run: Run, add: Add) -> None:
     for n in range(5):
         add(f"A{n}")
     lines = run("list", "--limit", "2").stdout.decode().splitlines()
-    assert [line.split()[0] for line in lines[1:-1]] == ["A0", "A1"]
+    assert [line.split()[1] for line in lines[1:-1]] == ["A0", "A1"]
     assert lines[-1] == "5 messages, 2 shown"
     assert run("list", "--limit", "0").returncode == 2
 
@@ -158,10 +159,41 @@ def test_show_takes_a_beginning_that_one_id_has(run: Run, add: Add) -> None:
     assert orjson.loads(run("show", "AB1").stdout)["message-id"] == "AB1"
     done = run("show", "AB")
     assert done.returncode == 1
-    assert done.stderr == b"fastsmtp: AB begins more than one id: AB1, AB12, AB13\n"
+    assert done.stderr.decode() == (
+        "fastsmtp: AB begins more than one id (AB1, AB12, AB13): give more of it, "
+        'or the number that "queue list" shows\n'
+    )
     done = run("show", "C")
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"no message C in " in done.stderr
+
+
+def test_the_number_that_list_shows_is_enough_and_stays(run: Run, path: Path) -> None:
+    ids = Ids()
+    names = [ids.fresh() for _ in range(12)]  # beginning and end are the same for all
+    store = Store(str(path), create=True)
+    store.add([Outgoing(id, None, "", b"{", f'"mime":"{id}"}}'.encode()) for id in names])
+    numbers = [line.split()[0] for line in run("list").stdout.decode().splitlines()[1:-1]]
+    assert [orjson.loads(run("show", n).stdout)["mime"] for n in numbers] == names
+    assert orjson.loads(run("show", "last").stdout)["mime"] == names[-1]
+    assert run("purge", "--yes", numbers[0], numbers[-1]).stdout == b"2 messages deleted\n"
+    later = ids.fresh()
+    store.add([Outgoing(later, None, "", b"{", b'"mime":"later"}')])
+    store.close()
+    assert orjson.loads(run("show", numbers[1]).stdout)["mime"] == names[1]
+    assert orjson.loads(run("show", "LAST").stdout)["mime"] == "later"
+    assert later in run("list").stdout.decode()
+    for gone in (numbers[0], numbers[-1], "9" * 30):  # a number is never given twice
+        done = run("show", gone)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert done.stderr.decode() == f"fastsmtp: no message {gone} in {path}\n"
+
+
+def test_there_is_no_last_message_of_an_empty_queue(run: Run, path: Path) -> None:
+    Store(str(path), create=True).close()
+    done = run("show", "last")
+    assert (done.returncode, done.stderr.decode()) == (1, f"fastsmtp: the queue {path} is empty\n")
+    assert run("purge", "--yes", "last").returncode == 1  # what is last changes by itself
 
 
 @pytest.mark.parametrize(

@@ -311,6 +311,11 @@ class Store:
             )
             return [str(one) for (one,) in rows]
 
+    def newest(self) -> int:
+        """The seq of the message that was stored last; 0 where there is none. Raises StoreError."""
+        with explained(self.path):
+            return int(self._value("SELECT coalesce(max(seq), 0) FROM messages"))
+
     def get(self, id: str) -> Outgoing | None:
         """One message, or None where it is not there (any more). Raises StoreError."""
         with explained(self.path):

@@ -37,6 +37,8 @@ with rabbitmq-address: none, so the address is given here:
 
 or --rabbitmq-address @FILE, which holds the address and its password."""
 
+_NAMES = "the message-id, a beginning that no other has, or the number that list shows"
+
 
 class _NotDoneError(Exception):
     """What to tell the operator instead of doing it."""
@@ -58,7 +60,9 @@ def register(subparsers: options.Subparsers) -> None:
     action.set_defaults(work=_list)
 
     action = actions.add_parser("show", help="print one message as JSON")
-    action.add_argument("id", metavar="ID", help="the message-id, or a beginning only it has")
+    action.add_argument(
+        "id", metavar="ID", help=f"{_NAMES}; last: the message that was stored last"
+    )
     action.add_argument("--mime", action="store_true", help="the content alone, byte for byte")
     action.set_defaults(work=_show)
 
@@ -76,7 +80,7 @@ def register(subparsers: options.Subparsers) -> None:
     action.set_defaults(work=_publish)
 
     action = actions.add_parser("purge", help="delete messages; they are lost")
-    action.add_argument("ids", metavar="ID", nargs="*", help="these only; without: all")
+    action.add_argument("ids", metavar="ID", nargs="*", help=f"these only: {_NAMES}. Without: all")
     action.add_argument("--yes", action="store_true", help="do not ask")
     action.set_defaults(work=_purge)
 
@@ -120,19 +124,23 @@ def _list(store: Store, args: argparse.Namespace) -> None:
         print(f"The queue {store.path} is empty.")
         return
     shown = 0
-    print(f"{'ID':30}  {'RECEIVED (UTC)':19}  {'SIZE':>10}  {'ENVELOPE':30}  RECIPIENT")
+    print(f"{'NO':<6}  {'ID':30}  {'RECEIVED (UTC)':19}  {'SIZE':>10}  {'ENVELOPE':30}  RECIPIENT")
     for entry in _entries(store, args.limit):
         known = _properties(store, entry)
         envelope = f"<{printable(str(known.get('envelope', '')))}>"
         recipient = f"<{printable(str(known.get('recipient', '')))}>"
         received = known.get("received", "")
-        print(f"{entry.id:30}  {received:19}  {entry.size:>10}  {envelope:30}  {recipient}")
+        print(
+            f"{entry.seq:<6}  {entry.id:30}  {received:19}  {entry.size:>10}  {envelope:30}  "
+            f"{recipient}"
+        )
         shown += 1
     print(f"{total} {_messages(total)}" + (f", {shown} shown" if shown < total else ""))
 
 
 def _show(store: Store, args: argparse.Namespace) -> None:
-    message = _message(store, _whole_id(store, args.id))
+    last = args.id.lower() == "last"
+    message = _message(store, _newest_id(store) if last else _whole_id(store, args.id))
     body = _body(message)
     out = _content(body) if args.mime else orjson.dumps(body, option=orjson.OPT_INDENT_2) + b"\n"
     sys.stdout.buffer.write(out)
@@ -217,13 +225,28 @@ def _content(body: dict[str, Any]) -> bytes:
     return str(body["mime"]).encode()
 
 
-def _whole_id(store: Store, beginning: str) -> str:
-    found = store.matching(beginning.upper())
-    if len(found) == 1 or beginning.upper() in found:
+def _newest_id(store: Store) -> str:
+    for entry in store.entries(store.newest() - 1, 1):
+        return entry.id
+    raise _NotDoneError(f"the queue {store.path} is empty")
+
+
+def _whole_id(store: Store, name: str) -> str:
+    """The id of the message that has this number, or of the only one whose id begins so."""
+    # A number has no leading zero, and an id begins with one until the year 3084.
+    if re.fullmatch(r"[1-9][0-9]{0,17}", name):
+        for entry in store.entries(int(name) - 1, 1):
+            if entry.seq == int(name):
+                return entry.id
+    found = store.matching(name.upper())
+    if len(found) == 1 or name.upper() in found:
         return found[0]  # the shortest comes first
     if found:
-        raise _NotDoneError(f"{beginning} begins more than one id: {', '.join(found)}")
-    raise _NotDoneError(f"no message {printable(beginning)} in {store.path}")
+        raise _NotDoneError(
+            f"{name} begins more than one id ({', '.join(found)}): give more of it, "
+            'or the number that "queue list" shows'
+        )
+    raise _NotDoneError(f"no message {printable(name)} in {store.path}")
 
 
 def _write(path: Path, *pieces: bytes | bytearray) -> None:

@@ -105,4 +105,14 @@ async def main(url: str, inbox: str, outbox: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    try:
+        asyncio.run(main(*sys.argv[1:]))
+    except aio_pika.exceptions.ChannelNotFoundEntity as error:
+        sys.exit(
+            f"{error}\nBoth queues must exist. fastsmtp declares the inbox, the program that reads "
+            "the outbox declares the outbox: start them first, or declare the queue yourself."
+        )
+    except ConnectionError as error:
+        sys.exit(f"cannot connect to RabbitMQ: {error}\nIs it running? Is the address right?")

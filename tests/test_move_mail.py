@@ -236,14 +236,32 @@ def test_mail_that_the_outbox_refuses_stays_in_the_inbox(queues: Queues) -> None
 
 @pytest.mark.parametrize("missing", ["broker", "inbox", "outbox"])
 def test_what_is_missing_is_an_error(broker: Broker, queues: Queues, missing: str) -> None:
-    if missing != "inbox":
-        asyncio.run(queues.fill([]))
+    asyncio.run(queues.fill([]))
+    if missing == "inbox":
+        queues.inbox += "-other"
     if missing == "broker":
         queues.url = f"amqp://guest:guest@127.0.0.1:{free_ports(1)[0]}/"
     if missing == "outbox":
         queues.outbox += "-other"
     assert queues.start().wait(30) == 1
-    assert ("ConnectionError" if missing == "broker" else "NOT_FOUND") in queues.errors
+    assert "Traceback" not in queues.errors
+    said = queues.errors.splitlines()[-2:]
+    if missing == "broker":
+        assert said[0].startswith("cannot connect to RabbitMQ: ")
+        assert "Is it running?" in said[1]
+    else:
+        name = queues.inbox if missing == "inbox" else queues.outbox
+        assert said[0] == f"NOT_FOUND - no queue '{name}' in vhost '/'"
+        assert said[1].startswith("Both queues must exist. ")
+
+
+def test_without_arguments_it_shows_how_to_call_it() -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "python move_mail.py amqp://guest:guest@localhost/ inbox outbox" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_broker_that_is_killed_ends_it_and_loses_nothing(

@@ -45,6 +45,7 @@ $(VENV)/python:
 $(VENV)/installed: $(VENV)/python pyproject.toml setup.py
 	@find fastsmtp -name "*$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')" -delete
 	$(BIN)/python -m pip install -q --group build
+	@$(BIN)/python -m pip uninstall -q -y fastsmtp 2>/dev/null || true # our distribution's name before fastsmtp-mq
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --no-build-isolation --editable .
 	@rm -f $(VENV)/built-*; touch $@ $(VENV)/built-$(FASTSMTP_BUILD)
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from fastsmtp.process.cli import main
+from fastsmtp.process.entry import main
 
 sys.exit(main())

@@ -20,9 +20,10 @@ To send a mail, paste this into another terminal, in any folder:
 
 or, with swaks:  swaks --server 127.0.0.1:2525 --from you@example.com --to friend@example.org
 
-To see what became of it (the last line of the 250 reply names its identifier, for "queue show"):
+To see what became of it ("queue show" also takes the number that "queue list" shows):
 
   $(CURDIR)/$(BIN)/fastsmtp queue list --queue-file $(CURDIR)/$(RUN)/queue.db
+  $(CURDIR)/$(BIN)/fastsmtp queue show last --queue-file $(CURDIR)/$(RUN)/queue.db
 
 Control-C ends it.
 
@@ -37,25 +38,34 @@ help: ## say what there is (default)
 
 # The virtual environment: each stamp is younger than what it was made from.
 $(VENV)/python:
-	@$(PYTHON) -c 'import sys; sys.exit("fastsmtp needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; choose one: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade pip
+	@sh tests/check-build $(PYTHON)
+	@echo "[1 of 3] A virtual environment in $(VENV): about 10 seconds"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --upgrade pip
 	@touch $@
 
 $(VENV)/installed: $(VENV)/python pyproject.toml setup.py
 	@find fastsmtp -name "*$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')" -delete
-	$(BIN)/python -m pip install -q --group build
+	@echo "[2 of 3] Cython and setuptools from PyPI: about 10 seconds"
+	@$(BIN)/python -m pip install -q --group build
 	@$(BIN)/python -m pip uninstall -q -y fastsmtp 2>/dev/null || true # our distribution's name before fastsmtp-mq
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --no-build-isolation --editable .
+	@echo "[3 of 3] fastsmtp is compiled and its libraries are installed: about a minute"
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --no-build-isolation --editable .
 	@rm -f $(VENV)/built-*; touch $@ $(VENV)/built-$(FASTSMTP_BUILD)
 
 # Another kind of build leaves other machine code in the same place, so it compiles everything.
 $(VENV)/built-$(FASTSMTP_BUILD): $(VENV)/installed $(CYTHON)
-	$(BIN)/python setup.py -q build_ext --inplace $(if $(wildcard $@),,--force)
+	@echo "What changed is compiled: a minute at most"
+	@$(BIN)/python setup.py -q build_ext --inplace $(if $(wildcard $@),,--force)
 	@rm -f $(VENV)/built-*; touch $@
 
 $(VENV)/test-tools: $(VENV)/installed
-	$(BIN)/python -m pip install -q --group test --group lint
+	@echo "Test tools from PyPI: about 20 seconds"
+	@$(BIN)/python -m pip install -q --group test --group lint
+	@touch $@
+
+$(VENV)/wheel-tools: $(VENV)/python pyproject.toml
+	@$(BIN)/python -m pip install -q --group wheels
 	@touch $@
 
 $(VENV)/bench-tools: $(VENV)/installed
@@ -80,14 +90,18 @@ test-all: ## make test with each of PYTHONS
 		$(MAKE) test PYTHON=$$python VENV=.venv-$$(basename $$python) || exit 1; \
 	done
 
-wheels: ## dist/ gets a wheel for each of PYTHONS, tried in a clean environment
+wheels: ## dist/ gets a manylinux wheel for each of PYTHONS that is here, tried in a clean environment
 	@for python in $(PYTHONS); do \
-		venv=.venv-$$(basename $$python); \
-		$(MAKE) -s $$venv/installed PYTHON=$$python VENV=$$venv && rm -rf build/wheel && \
+		if ! $$python -c "" 2>/dev/null; then echo "skipped: there is no $$python here"; continue; fi; \
+		echo "$$python: a wheel is built and tried, about two minutes"; \
+		venv=.venv-$$(basename $$python); rm -rf build/wheel; \
+		$(MAKE) -s $$venv/wheel-tools PYTHON=$$python VENV=$$venv && \
 		$$venv/bin/python -m pip wheel -q --no-deps --no-build-isolation -w build/wheel . && \
-		$$venv/bin/python tests/check_wheel.py build/wheel/*.whl && \
-		mkdir -p dist && mv build/wheel/*.whl dist/ || exit 1; \
-	done
+		$$venv/bin/python tests/repair_wheel.py build/wheel/*.whl build/wheel/manylinux && \
+		$$venv/bin/python tests/check_wheel.py build/wheel/manylinux/*.whl && \
+		mkdir -p dist && mv build/wheel/manylinux/*.whl dist/ && made=yes || exit 1; \
+	done; \
+	[ "$$made" ] || { echo "There is none of: $(PYTHONS). Name interpreters that are here: make wheels PYTHONS=python3" >&2; exit 1; }
 
 lint: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## ruff, mypy, stubtest, cython-lint
 	$(BIN)/ruff check

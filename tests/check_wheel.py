@@ -1,5 +1,9 @@
-"""`check_wheel.py WHEEL`: install it with this Python in a clean environment and send it a mail."""
+"""`check_wheel.py WHEEL`: install it with this Python in a clean environment and send it a mail.
 
+Nothing but that environment is on the path: no compiler, and no other Python.
+"""
+
+import os
 import re
 import smtplib
 import subprocess
@@ -13,13 +17,17 @@ def main(wheel: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         binaries = Path(folder, "bin")
-        subprocess.check_call([binaries / "python", "-m", "pip", "install", "-q", wheel])
+        kept = {name: text for name, text in os.environ.items() if name[:6] != "PYTHON"}
+        environment = kept | {"PATH": str(binaries)}
+        install = [binaries / "python", "-m", "pip", "install", "-q", "--only-binary", ":all:"]
+        subprocess.check_call([*install, wheel], env=environment)
         settings = [*("--rabbitmq-address", "none", "--queue-file", f"{folder}/queue.db")]
         daemon = subprocess.Popen(
             [binaries / "fastsmtp", "--smtp-ip", "127.0.0.1", "--smtp-port", "0", *settings],
             stderr=subprocess.PIPE,
             text=True,
             cwd=folder,
+            env=environment,
         )
         try:
             assert daemon.stderr is not None
@@ -32,8 +40,13 @@ def main(wheel: Path) -> None:
             daemon.terminate()
             status = daemon.wait(60)
         assert status == 0, status
-        seen = subprocess.check_output([binaries / "fastsmtp", "queue", "list", *settings])
+        listing = [binaries / "fastsmtp", "queue", "list", *settings]
+        seen = subprocess.check_output(listing, env=environment)
         assert b"friend@example.org" in seen, seen
+        version = subprocess.check_output(
+            [binaries / "fastsmtp", "--version"], env=environment, text=True
+        )
+        assert version.split()[1] == wheel.name.split("-")[1], (version, wheel.name)
     print(f"{wheel.name} works on Python {sys.version.split()[0]}")
 
 

@@ -1,5 +1,6 @@
 """What a user installs: an sdist builds the same wheel, and that wheel works on its own."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fastsmtp import __version__
 from tests.support.daemon import ROOT
 
 
@@ -47,6 +49,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=folder,
     )
     (made,) = (folder / "dist").iterdir()
+    assert made.name == f"fastsmtp_mq-{__version__}.tar.gz"
     return made
 
 
@@ -85,5 +88,40 @@ def test_the_wheel_of_the_sdist_works_in_a_clean_environment(sdist: Path, tmp_pa
     assert {name.partition(".")[0] for name in names - plain} == {
         str(module.with_suffix("")) for module in modules
     }
-    check = str(ROOT / "tests" / "check_wheel.py")
-    assert " works on Python " in python(sys.executable, check, str(wheel), cwd=tmp_path)
+    repair, check = (str(ROOT / "tests" / name) for name in ("repair_wheel.py", "check_wheel.py"))
+    python(sys.executable, repair, str(wheel), "manylinux", cwd=tmp_path)
+    (portable,) = (tmp_path / "manylinux").iterdir()
+    assert re.fullmatch(
+        r"fastsmtp_mq-.*-cp3\d+-cp3\d+-manylinux\w+\.manylinux_2_17_\w+\.whl", portable.name
+    )
+    assert " works on Python " in python(sys.executable, check, str(portable), cwd=tmp_path)
+
+
+def test_an_interpreter_that_is_not_here_gets_no_wheel_and_is_named(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "fastsmtp").mkdir()
+    done = subprocess.run(
+        ["make", "wheels", "PYTHONS=python3.98 python3.99"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    for name in ("python3.98", "python3.99"):
+        assert f"skipped: there is no {name} here\n" in done.stdout
+    assert "There is none of: python3.98 python3.99." in done.stderr
+
+
+def test_no_page_installs_the_other_project_from_an_index() -> None:
+    """On PyPI, fastsmtp is another project."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/*"), ROOT / "Makefile"]
+    installs = [
+        line
+        for page in pages
+        if page.is_file()
+        for line in re.findall(r"\b(?:pip|pipx|uv)\b.*\binstall\b[^`\n]*", page.read_text("utf-8"))
+    ]
+    assert len(installs) > 5
+    assert [line for line in installs if re.search(r"\sfastsmtp(?![\w/-])", line)] == []

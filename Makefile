@@ -54,9 +54,11 @@ $(VENV)/installed: $(VENV)/python pyproject.toml setup.py
 	@rm -f $(VENV)/built-*; touch $@ $(VENV)/built-$(FASTSMTP_BUILD)
 
 # Another kind of build leaves other machine code in the same place, so it compiles everything.
+# The shell looks for the stamp: make itself does not see that $(VENV)/installed has just made it.
 $(VENV)/built-$(FASTSMTP_BUILD): $(VENV)/installed $(CYTHON)
-	@echo "What changed is compiled: a minute at most"
-	@$(BIN)/python setup.py -q build_ext --inplace $(if $(wildcard $@),,--force)
+	@if [ -e $@ ]; then echo "What has changed is compiled"; \
+	else echo "Everything is compiled as $(FASTSMTP_BUILD): about a minute"; force=--force; fi; \
+	$(BIN)/python setup.py -q build_ext --inplace $$force
 	@rm -f $(VENV)/built-*; touch $@
 
 $(VENV)/test-tools: $(VENV)/installed

@@ -4,9 +4,12 @@ A body over the broker's maximum closes the channel (406) and takes every unconf
 along. So a size that the broker has not confirmed yet is unproven: it travels alone.
 """
 
+import logging
 import re
 
 from fastsmtp.gate import Gate
+
+log = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
 BEFORE_4 = 128 * MIB
@@ -49,6 +52,19 @@ class BodyLimit:
 
     def lower(self, maximum: int) -> None:
         """A 406 named the broker's `maximum`; holds until the worker ends."""
+        before = self.maximum
         self._lowest = maximum if self._lowest is None else min(maximum, self._lowest)
         self.maximum = min(self.maximum, self._lowest)
         self._gate.limit_body(self.maximum)
+        if self.maximum < before:
+            log.warning(
+                "RabbitMQ refused a body as too large (406): its max_message_size is %d bytes, not "
+                "%d. EHLO says SIZE %d from now on; for larger mail raise max_message_size in "
+                "rabbitmq.conf",
+                self.maximum,
+                before,
+                self._gate.maxsize,
+            )
+
+    def __str__(self) -> str:
+        return f"bodies of at most {self.maximum} bytes, EHLO says SIZE {self._gate.maxsize}"

@@ -9,6 +9,10 @@ def now() -> float:
 class Durations:
     """A histogram of durations."""
 
+    @property
+    def last(self) -> float:
+        """When the last duration ended, in seconds of the monotonic clock; 0 before the first."""
+
     def since(self, begun: float) -> None:
         """Count what began at `begun` and ends now."""
     def snapshot(self) -> dict[str, Any]:

@@ -21,8 +21,10 @@ cpdef double now() noexcept:
 
 cdef class Durations:
     cpdef since(self, double begun):
-        cdef double duration = now() - begun
+        cdef double ended = now()
+        cdef double duration = ended - begun
         cdef int i = 0
+        self.last = ended
         while i < BUCKETS and duration > bounds[i]:
             i += 1
         self.counts[i] += 1

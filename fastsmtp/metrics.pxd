@@ -9,3 +9,5 @@ cdef class Metrics:
     cdef public str broker_state
     cdef public long long broker_connects, broker_published, broker_confirmed, broker_returned
     cdef public long long broker_nacked, broker_lost
+    cdef public object broker_failures
+    cdef public str trouble

@@ -5,6 +5,7 @@ A snapshot is plain data, fit for JSON: the supervisor asks every worker for one
 """
 
 import time
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,16 +20,24 @@ Snapshot = dict[str, Any]
 GAUGES = frozenset(
     [
         "accepting",
+        "broker_failures",
         "broker_state",
+        "broker_stored",
         "connections_open",
         "in_flight",
         "memory_granted",
         "memory_limit",
+        "trouble",
         "workers",
     ]
 )
 """What is true of workers that run; all else was counted, and stays true of those that ended."""
 
+LATEST = frozenset(["broker_stored"])
+"""Times: of several workers the latest counts."""
+
+IN_A_ROW = 3
+"""Publishes that fail with nothing stored between, after which `/ready` says so."""
 
 BROKER_STATES = ("up", "away", "blocked")
 
@@ -40,6 +49,7 @@ class Metrics:
         "authentications",
         "broker_confirmed",
         "broker_connects",
+        "broker_failures",
         "broker_lost",
         "broker_nacked",
         "broker_published",
@@ -59,6 +69,7 @@ class Metrics:
         "rejected",
         "replies",
         "reply_seconds",
+        "trouble",
     )
 
     def __init__(self) -> None:
@@ -89,7 +100,12 @@ class Metrics:
         self.broker_returned = 0  # unroutable
         self.broker_nacked = 0
         self.broker_lost = 0  # no answer before the channel ended
+        # The last that were returned, nacked or not confirmed in time: when (monotonic), and why
+        self.broker_failures: deque[tuple[float, str]] = deque(maxlen=IN_A_ROW)
         self.confirm_seconds = Durations()  # from the write to the confirm
+
+        # Why no mail can be taken now, for an operator, without passwords; "" where it is not known
+        self.trouble = ""
 
         # The embedded queue
         self.commit_seconds = Durations()  # one transaction, until it is on the disk
@@ -106,14 +122,24 @@ class Metrics:
         """Everything, as it is now."""
         found = {name: _plain(getattr(self, name)) for name in self.__slots__}
         found["broker_state"] = {state: int(state == self.broker_state) for state in BROKER_STATES}
-        found["accepting"] = int(
-            gate.refusal is None and gate.greeting is None and not gate.is_full
-        )
+        trouble = self._trouble(gate)
+        found["accepting"] = int(not trouble)
+        found["trouble"] = {trouble: 1} if trouble else {}
+        # By "time reason": a snapshot over several workers has those of all.
+        found["broker_failures"] = Counter(f"{at:.6f} {why}" for at, why in self.broker_failures)
+        found["broker_stored"] = self.confirm_seconds.last
         found["memory_granted"] = gate.granted
         found["memory_limit"] = gate.maxmemory
         found["workers"] = {__version__: 1}
         found["cpu_seconds"] = time.process_time()
         return found
+
+    def _trouble(self, gate: Gate) -> str:
+        """Why no mail can be taken now; "" where it can."""
+        refusal = gate.greeting or gate.refusal
+        if refusal is not None:
+            return self.trouble or refusal.lines[0]
+        return "mail takes all of smtp-maxmemory" if gate.is_full else ""
 
 
 def _plain(value: Any) -> Any:
@@ -137,5 +163,7 @@ def _add(found: Snapshot, more: Snapshot) -> None:
     for name, value in more.items():
         if isinstance(value, dict):
             _add(found.setdefault(name, {}), value)
+        elif name in LATEST:
+            found[name] = max(found.get(name, value), value)
         else:
             found[name] = found.get(name, 0) + value

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 from pathlib import Path
@@ -16,6 +17,7 @@ from fastsmtp.process.http import Site, trouble
 from tests.support import held
 from tests.support.daemon import Daemon
 from tests.support.patience import until
+from tests.support.rabbitmq import declare
 from tests.support.watcher import SETTINGS, Scrape, get
 from tests.support.wire import Wire
 
@@ -372,3 +374,37 @@ def test_a_reload_moves_the_page(start_daemon):
     until(lambda: Scrape(daemon)("fastsmtp_workers") == 1)
     assert Scrape(daemon)("fastsmtp_messages_total") == 1
     assert get(daemon, "/ready")[0] == 200
+
+
+def test_ready_names_a_queue_that_is_gone_and_is_back_when_the_queue_is(broker, start_daemon):
+    queue = "test-ready-gone"
+    asyncio.run(declare(broker.url, queue))
+    daemon = start_daemon(
+        rabbitmq_address=broker.url, rabbitmq_inbox=queue, smtp_threads=2, **SETTINGS
+    )
+    with Wire(daemon.port) as client:
+        client.ehlo()
+        assert client.mail(b"Hi\r\n").code == 250
+        broker.ctl("delete_queue", queue)
+        for _ in range(3):
+            assert client.mail(b"Hi\r\n").code == 451
+        assert get(daemon, "/ready") == (
+            503,
+            f"mail is not stored: unroutable: queue '{queue}' is missing (312 NO_ROUTE)\n",
+        )
+        assert get(daemon, "/healthz")[0] == 200
+        asyncio.run(declare(broker.url, queue))
+        until(lambda: get(daemon, "/ready") == (200, "ready\n"), 15)  # five seconds are promised
+        assert client.mail(b"Hi\r\n").code == 250
+    assert len(re.findall(r"warning unroutable: .*is missing", daemon.log)) == 1
+    broker.ctl("delete_queue", queue)
+
+
+def test_ready_says_why_the_broker_takes_no_mail(broker, start_daemon):
+    url = broker.url.replace("guest:guest", "guest:hunter2")
+    daemon = start_daemon(rabbitmq_address=url, **SETTINGS)
+    status_, said = get(daemon, "/ready")
+    assert status_ == 503
+    assert said.startswith("mail is refused for now: RabbitMQ refused the connection: tried amqp")
+    assert "ACCESS_REFUSED" in said
+    assert "hunter2" not in said + daemon.log

@@ -18,6 +18,7 @@ from fastsmtp.sinks.rabbitmq.cluster import Cluster
 from fastsmtp.sinks.rabbitmq.delivery import Delivery
 from fastsmtp.sinks.rabbitmq.limit import BodyLimit
 from fastsmtp.sinks.rabbitmq.publisher import Publisher
+from fastsmtp.sinks.rabbitmq.unstored import Unstored
 from tests.support.between import Between
 from tests.support.rabbitmq import Broker, drain, free_ports
 from tests.support.sink import Opened, eventually, on_uvloop, opened
@@ -133,7 +134,9 @@ async def test_wrong_password_is_told_without_it(
 ) -> None:
     async with opened(broker.url.replace("guest:guest", "guest:hunter2"), queue) as rabbit:
         assert await rabbit.put(b"x") is replies.NOT_STORED
-    assert "ACCESS_REFUSED" in caplog.text
+    assert "RabbitMQ refused the connection" in caplog.text
+    assert "(ACCESS_REFUSED - Login was refused" in caplog.text
+    assert "cannot be reached" not in caplog.text
     assert "hunter2" not in caplog.text
 
 
@@ -143,7 +146,51 @@ async def test_a_wrong_vhost_is_told(
 ) -> None:
     async with opened(broker.url + "nowhere", queue) as rabbit:
         assert await rabbit.put(b"x") is replies.NOT_STORED
-    assert "no such vhost" in caplog.text
+        assert "vhost nowhere not found" in rabbit.metrics.trouble
+    assert "RabbitMQ refused the connection" in caplog.text
+    assert "(NOT_ALLOWED - vhost nowhere not found)" in caplog.text
+    assert "cannot be reached" not in caplog.text
+
+
+@on_uvloop
+async def test_a_user_without_the_vhost_is_told(
+    broker: Broker, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker.ctl("add_user", queue, "hunter2")
+    async with opened(broker.url.replace("guest:guest", f"{queue}:hunter2"), queue):
+        pass
+    assert "RabbitMQ refused the connection" in caplog.text
+    assert f"(NOT_ALLOWED - access to vhost '/' refused for user '{queue}')" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+@on_uvloop
+async def test_a_broker_that_came_up_and_refuses_is_news(
+    make_broker: MakeBroker, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = make_broker()
+    async with opened(broker.url + "nowhere", queue) as rabbit:
+        assert "cannot be reached" in caplog.text
+        await asyncio.to_thread(broker.start)
+        await eventually(lambda: "vhost nowhere not found" in rabbit.metrics.trouble, 30)
+    found = [line for line in lines(caplog) if line.startswith("RabbitMQ")]
+    assert [line.partition(":")[0] for line in found] == [
+        "RabbitMQ cannot be reached",
+        "RabbitMQ refused the connection",
+    ]
+
+
+@on_uvloop
+async def test_the_start_says_in_one_line_what_mail_meets(
+    broker: Broker, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with opened(broker.url, queue, rabbitmq_declare=False) as rabbit:
+        size = rabbit.gate.maxsize
+    (line,) = lines(caplog)
+    assert f"RabbitMQ is connected: {broker.url.replace(':guest@', '@')}, version " in line
+    assert f"queue '{queue}' is missing: mail is answered 451 4.3.5 until it exists" in line
+    assert f"EHLO says SIZE {size}" in line
 
 
 @on_uvloop
@@ -289,7 +336,8 @@ async def test_what_is_said_of_an_old_channel_confirms_nothing_on_the_new_one(
     settings, gate, metrics = Settings(rabbitmq_inbox=queue), Gate(MIB), Metrics()
     limit = BodyLimit(None, gate)
     cluster = Cluster(settings, limit)
-    publisher = Publisher(10, limit, metrics, cluster.encoder, lambda: None)
+    unstored = Unstored(settings, metrics)
+    publisher = Publisher(10, limit, metrics, unstored, cluster.encoder, lambda: None)
 
     def put() -> "asyncio.Future[Reply | None]":
         answer: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()

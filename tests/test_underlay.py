@@ -59,7 +59,8 @@ class Channel:
     def nacked(self, tag: int, multiple: bool) -> None:
         self.tell("nacked", tag, multiple)
 
-    def returned(self, header: bytes) -> None:
+    def returned(self, header: bytes, reason: str) -> None:
+        assert reason == "312 NO_ROUTE"
         self.lost.append(underlay.message_id(header))
         assert self.told[int(self.lost[-1][2:])] == []  # the ack comes behind
 

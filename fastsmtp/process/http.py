@@ -8,10 +8,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 
-from fastsmtp.metrics import Snapshot
+from fastsmtp.metrics import IN_A_ROW, Snapshot
 from fastsmtp.net.listener import place
 from fastsmtp.process import exposition
 
@@ -22,6 +23,9 @@ TIMEOUT = 10.0
 
 MAX_REQUEST = 8 * 1024
 MAX_CLIENTS = 32
+
+HOLD = 30.0
+"""Seconds that `/ready` fails after the last of several publishes that failed in a row."""
 
 Address = tuple[str, int]
 
@@ -37,8 +41,21 @@ def trouble(snapshot: Snapshot) -> str:
     if not sum(snapshot.get("workers", {}).values()):
         return "no worker is up"
     if not snapshot["accepting"]:
-        return "mail is refused for now: every worker waits for the broker, or for room on disk"
-    return ""
+        return f"mail is refused for now: {'; '.join(snapshot.get('trouble', ())) or 'no reason'}"
+    return _failing(snapshot)
+
+
+def _failing(snapshot: Snapshot) -> str:
+    """Why the last publishes of all workers were not stored; "" where that is past."""
+    found = []
+    for label, count in snapshot.get("broker_failures", {}).items():
+        at, _, reason = label.partition(" ")
+        if float(at) > snapshot["broker_stored"]:
+            found += [(float(at), reason)] * count
+    if len(found) < IN_A_ROW:
+        return ""
+    at, reason = max(found)
+    return f"mail is not stored: {reason}" if time.monotonic() - at < HOLD else ""
 
 
 class Site:

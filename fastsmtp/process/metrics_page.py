@@ -16,7 +16,9 @@ listener without a password: bind it to loopback, or to a network that only watc
 | `/metrics` | the metrics below, over all workers, in the text format of Prometheus |
 | `/healthz` | 200 while the supervisor lives |
 | `/ready` | 200 while mail can come in; 503 while no worker is up, or every worker refuses mail \
-because the broker is away or has an alarm, or the disk or `smtp-maxmemory` is full |
+because the broker is away or has an alarm, or the disk or `smtp-maxmemory` is full. Also 503 \
+for 30 s after the last of three publishes in a row that RabbitMQ returned, nacked or did not \
+confirm in time, over all workers and with nothing stored between. The text names the reason |
 
 Every worker is asked when somebody looks; nothing is kept up to date for that, and a message costs
 less than a microsecond of counting. What workers had counted that have ended stays in the sums.

@@ -159,9 +159,12 @@ class Worker:
         return self._stopping.is_set()
 
     def snapshot(self) -> Snapshot:
-        """What it has counted; one that ends takes no new mail."""
+        """What it has counted; one that ends takes no new mail, and its failures are past."""
         snapshot = self._metrics.snapshot(self._gate)
-        return snapshot | {"accepting": 0} if self.is_stopping else snapshot
+        if not self.is_stopping:
+            return snapshot
+        ending = {"accepting": 0, "trouble": {"the worker is stopping": 1}, "broker_failures": {}}
+        return snapshot | ending
 
     async def start(self) -> None:
         """Have everything that mail needs. Raises OSError or ValueError: what to change."""

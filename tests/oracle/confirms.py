@@ -7,6 +7,7 @@ import pamqp.frame
 from pamqp import commands
 
 HEADER_LIMIT = 65536
+RETURN_LIMIT = 774
 
 
 class Heard(NamedTuple):
@@ -26,14 +27,15 @@ class Told(list):
     def nacked(self, tag: int, multiple: bool) -> None:
         self.append(("nacked", tag, multiple))
 
-    def returned(self, header: bytes) -> None:
-        self.append(("returned", header))
+    def returned(self, header: bytes, reason: str) -> None:
+        self.append(("returned", header, reason))
 
 
 def read(channel: int, data: bytes) -> Heard:
     """All that can be said of `data`: its last frame may be in parts."""
     told: list[tuple] = []
     others = b""
+    reason = ""
     while len(data) >= 7:
         kind, number, size = struct.unpack(">BHI", data[:7])
         frame, data = data[: size + 8], data[size + 8 :]
@@ -44,7 +46,7 @@ def read(channel: int, data: bytes) -> Heard:
             if size > HEADER_LIMIT or (whole and frame[-1] != 0xCE):
                 return Heard(told, others, True)
             if whole:
-                told.append(("returned", frame))
+                told.append(("returned", frame, reason))
         elif kind == 1 and len(frame) >= 11:
             (method,) = struct.unpack(">I", frame[7:11])
             if method in (commands.Basic.Ack.index, commands.Basic.Nack.index):
@@ -55,7 +57,16 @@ def read(channel: int, data: bytes) -> Heard:
                     word = "acked" if isinstance(found, commands.Basic.Ack) else "nacked"
                     tag = found.delivery_tag % 2**64  # pamqp reads it signed
                     told.append((word, tag, found.multiple))
-            elif method != commands.Basic.Return.index:
+            elif method == commands.Basic.Return.index:
+                text = frame[14 : 14 + frame[13]] if whole and size > 6 else b""
+                if size > RETURN_LIMIT or (
+                    whole and (frame[-1] != 0xCE or size <= 6 or size <= 6 + frame[13])
+                ):
+                    return Heard(told, others, True)
+                if whole:
+                    code = int.from_bytes(frame[11:13])
+                    reason = f"{code} {text.decode(errors='replace')}"
+            else:
                 others += frame
         if not whole:
             break

@@ -22,7 +22,7 @@ from fastsmtp.metrics import Metrics
 from fastsmtp.process.config import ConfigError
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.drain import Drain
-from fastsmtp.sinks.rabbitmq import limit, presence
+from fastsmtp.sinks.rabbitmq import limit, presence, unstored
 from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
 from fastsmtp.sinks.store import Store
 from fastsmtp.sinks.store_errors import StoreError
@@ -50,7 +50,7 @@ def run(store: Store, settings: Settings) -> int:
     if not settings.rabbitmq_address:
         raise ConfigError(NO_ADDRESS, [])
     logging.basicConfig(format="fastsmtp: %(message)s", level=logging.WARNING)
-    for module in (presence, limit):  # speak of mail that comes in; we ask `trouble`
+    for module in (presence, unstored, limit):  # speak of mail that comes in; we ask `trouble`
         module.log.setLevel(logging.CRITICAL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to finish
     with _alone(store):

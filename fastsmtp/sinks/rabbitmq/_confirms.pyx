@@ -18,6 +18,8 @@ cdef enum:
     METHOD_ID = 4  # class, method
     CONFIRM_SIZE = 13  # class, method, delivery tag, bits
     HEADER_LIMIT = 65536  # octets; the properties of what we publish are far fewer
+    RETURN_LIMIT = 774  # octets; class, method, reply-code and three strings of 255 at most
+    RETURN_TEXT = 6  # class, method, reply-code: what stands before the length of reply-text
 
 cdef enum Method:  # of class Basic, both as one number
     BASIC_RETURN = 60 << 16 | 50
@@ -44,12 +46,24 @@ cdef inline uint64_t number(const uint8_t *at, int octets) noexcept:
     return found
 
 
+cdef str why(const uint8_t *method, Py_ssize_t size):
+    """Reply-code and reply-text of a Basic.Return (AMQP 0-9-1 §1.8.3.9), "312 NO_ROUTE"."""
+    if size <= RETURN_TEXT or size <= RETURN_TEXT + method[RETURN_TEXT]:
+        raise ValueError("a return without a reason")
+    text = (<const char *>method + RETURN_TEXT + 1)[:method[RETURN_TEXT]]
+    return f"{number(method + METHOD_ID, 2)} {text.decode(errors='replace')}"
+
+
 cdef class Confirms:
     cdef readonly uint64_t channel  # 0: none, everything is others'
     cdef object listener  # None: nobody is told
     cdef bytes begun  # of a frame that is not whole enough; None where there is none
     cdef Py_ssize_t left  # octets of a frame that has begun, and is not ours
     cdef bint passing  # they are others'
+    cdef str reason  # reply-code and reply-text of the last Basic.Return
+
+    def __cinit__(self):
+        self.reason = ""
 
     def watch(self, int channel, listener):
         self.channel = channel
@@ -105,8 +119,10 @@ cdef class Confirms:
         if length < FRAME_START + METHOD_ID:
             return UNKNOWN
         method = number(at + FRAME_START, 4)
-        if method == BASIC_RETURN:  # the content behind it says which message
-            return NOBODYS
+        if method == BASIC_RETURN:
+            if size > RETURN_LIMIT:
+                raise ValueError("a return that is too large")
+            return OURS
         if method != BASIC_ACK and method != BASIC_NACK:
             return OTHERS
         if size != CONFIRM_SIZE:
@@ -115,18 +131,22 @@ cdef class Confirms:
 
     cdef int tell(self, const uint8_t *at, bytes data, Py_ssize_t start, Py_ssize_t size) except -1:
         """A whole frame of ours, `size` octets of `data`."""
-        cdef uint64_t tag
+        cdef uint64_t tag, method
         cdef bint multiple
         if at[size - 1] != FRAME_END:
             raise ValueError("a frame without its end octet")
         if self.listener is None:
             return 0
         if at[0] == FRAME_HEADER:
-            self.listener.returned(data[start:start + size])
+            self.listener.returned(data[start:start + size], self.reason)
+            return 0
+        method = number(at + FRAME_START, 4)
+        if method == BASIC_RETURN:  # the content header behind it says which message
+            self.reason = why(at + FRAME_START, size - FRAME_OVERHEAD)
             return 0
         tag = number(at + FRAME_START + METHOD_ID, 8)
         multiple = at[FRAME_START + METHOD_ID + 8] & MULTIPLE
-        if number(at + FRAME_START, 4) == BASIC_ACK:
+        if method == BASIC_ACK:
             self.listener.acked(tag, multiple)
         else:
             self.listener.nacked(tag, multiple)

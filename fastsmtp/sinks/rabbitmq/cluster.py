@@ -33,7 +33,7 @@ class Cluster:
         self.timeout = settings.rabbitmq_timeout  # seconds without a confirm while some are due
         self.limit = limit
         self._settings = settings
-        self._topology = Topology(settings)
+        self.topology = Topology(settings)
         self._context = None
         if any(address.startswith("amqps:") for address in self.addresses):
             self._context = tls_context(settings)
@@ -53,9 +53,9 @@ class Cluster:
     async def open(self, address: str) -> tuple[Connection, Underlay]:
         """A connection and its confirming channel; raises in many ways, TimeoutError among them."""
         async with asyncio.timeout(OPEN_TIMEOUT):
-            connection = await underlays.connect(address, self._context)
+            connection = await self.connect(address)
             try:
-                await self._topology.declare(connection)
+                await self.topology.declare(connection)
                 underlay = await Underlay.open(connection)
             except BaseException:
                 connection.abort()
@@ -63,6 +63,17 @@ class Cluster:
                 raise
         self.limit.connected(connection.server_version)
         return connection, underlay
+
+    async def connect(self, address: str) -> Connection:
+        """A connection that is logged in; raises what `underlay.connect` raises."""
+        return await underlays.connect(address, self._context)
+
+    def describe(self, connection: Connection) -> str:
+        """What mail meets over this connection, for the log."""
+        queue = f"queue {self.topology.queue!r}"
+        if self.topology.is_missing:
+            queue += " is missing: mail is answered 451 4.3.5 until it exists"
+        return f"version {connection.server_version or 'unknown'}; {queue}; {self.limit}"
 
     def __str__(self) -> str:
         return ", ".join(map(public, self.addresses))

@@ -7,18 +7,26 @@ answered, and the presence tells the gate.
 import asyncio
 import logging
 import random
+from collections.abc import Coroutine
+from typing import Any
+
+from aio_pika.exceptions import ChannelClosed
 
 from fastsmtp import replies
 from fastsmtp.metrics import Metrics
 from fastsmtp.sinks.rabbitmq.cluster import Cluster, public
 from fastsmtp.sinks.rabbitmq.presence import Presence
 from fastsmtp.sinks.rabbitmq.publisher import Publisher
-from fastsmtp.sinks.rabbitmq.underlay import Connection, Underlay
+from fastsmtp.sinks.rabbitmq.underlay import Connection, RefusedError, Underlay, is_ours
+from fastsmtp.sinks.rabbitmq.unstored import Unstored
 
 log = logging.getLogger(__name__)
 
 FIRST_DELAY, LAST_DELAY = 0.1, 3.0
 """Seconds between rounds over all addresses: doubled each time, less a random half."""
+
+REFUSALS = (RefusedError, ChannelClosed)
+"""Errors that only a broker which was reached can give."""
 
 WATCH_INTERVAL = 0.25
 """Seconds between two looks at a connection; less where rabbitmq-timeout is short."""
@@ -31,23 +39,26 @@ class Link:
         self,
         cluster: Cluster,
         presence: Presence,
+        unstored: Unstored,
         metrics: Metrics,
         window: int,
         bulk: bool = False,
     ) -> None:
         """`window` is in publishes; `bulk` where it is only for bodies that are large."""
         self.publisher = Publisher(
-            window, cluster.limit, metrics, cluster.encoder, self._on_publisher_error
+            window, cluster.limit, metrics, unstored, cluster.encoder, self._on_publisher_error
         )
         self.tried = asyncio.Event()  # every address was tried once, or one is connected
         self._cluster = cluster
         self._presence = presence
+        self._unstored = unstored
         self._metrics = metrics
         self._bulk = bulk
         self._first = 0  # index of the address to try first
         self._delay = FIRST_DELAY
         self._connection: Connection | None = None
-        self._goodbyes: set[asyncio.Task[None]] = set()
+        self._silent = 0  # publishes that had no confirm in time, which ended the connection
+        self._others: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._restart: asyncio.TimerHandle | None = None
         self._closing = False
@@ -65,8 +76,8 @@ class Link:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        if self._goodbyes:
-            await asyncio.wait(self._goodbyes)
+        if self._others:
+            await asyncio.wait(self._others)
 
     def _on_end(self, task: "asyncio.Task[None]") -> None:
         """The connection's task never ends by itself: somebody cancelled it, or it has an error."""
@@ -81,25 +92,26 @@ class Link:
             try:
                 await self._serve(connection, underlay, address)
             finally:
-                self._say_goodbye(connection)
+                self._beside(self._leave(connection, public(address), self._silent))
 
     async def _connect(self) -> tuple[Connection, Underlay, str]:
         """Try every address, and again after a while, until one lets us in."""
         addresses = self._cluster.addresses
         while True:
-            tried = []
+            tried, refused = [], False
             for _ in addresses:
                 address = addresses[self._first]
                 try:
                     return *await self._cluster.open(address), address
                 except (Exception, asyncio.CancelledError) as error:
-                    if _is_ours(error):
+                    if is_ours(error):
                         raise
                     log.debug("connecting", exc_info=True)
-                    tried.append(f"{public(address)} ({_words(error)})")
+                    tried.append(f"{public(address)} ({words(error)})")
+                    refused = refused or isinstance(error, REFUSALS)
                     self._first = (self._first + 1) % len(addresses)
             self.publisher.refuse_waiting(replies.NOT_STORED)
-            self._presence.failed(self, ", ".join(tried))
+            self._presence.failed(self, ", ".join(tried), refused)
             self.tried.set()
             await self._back_off()
 
@@ -113,16 +125,18 @@ class Link:
         began = loop.time()
         reason: BaseException | None = None
         self._connection = connection
+        self._silent = 0
         self._metrics.broker_connects += 1
         try:
             publisher.attach(underlay)
-            self._presence.came(self, public(address), self._bulk)
+            about = self._cluster.describe(connection)
+            self._presence.came(self, f"{public(address)}, {about}", self._bulk)
             self.tried.set()
             reason = await self._watch(connection, underlay)
         finally:
             self._connection = None
             goes_on = publisher.detach(reason)
-            self._presence.went(self, f"{public(address)}: {_words(reason)}")
+            self._presence.went(self, f"{public(address)}: {words(reason)}")
         if goes_on or loop.time() - began > LAST_DELAY:
             self._delay = FIRST_DELAY
         else:
@@ -144,6 +158,8 @@ class Link:
                 publisher.refuse_waiting(replies.NO_SPACE)
             else:
                 self._presence.unblocked(self)
+            if self._unstored.is_look_due():
+                self._beside(self._look_for_queue(connection))
             if publisher.is_idle or publisher.progress != progress:
                 progress, silent = publisher.progress, 0.0
                 continue
@@ -151,7 +167,8 @@ class Link:
             if silent < timeout:
                 continue
             if not connection.is_blocked:
-                connection.abort()
+                self._silent = publisher.unconfirmed
+                self._unstored.timed_out(self._silent, timeout)
                 return TimeoutError(f"no confirm for {timeout:g} seconds")
             publisher.refuse_sent(replies.NO_SPACE)
             silent = 0.0
@@ -161,18 +178,32 @@ class Link:
         if self._connection is not None:
             self._connection.abort()
 
-    def _say_goodbye(self, connection: Connection) -> None:
-        """Close beside what comes next."""
-        task = asyncio.create_task(connection.hang_up())
-        self._goodbyes.add(task)
-        task.add_done_callback(self._goodbyes.discard)
+    async def _leave(self, connection: Connection, where: str, silent: int) -> None:
+        """Let go of a connection; where it left `silent` publishes unconfirmed, log why first."""
+        if silent:
+            finding = await self._cluster.topology.explain_silence(connection)
+            self._unstored.explain(where, silent, self._cluster.timeout, finding)
+            connection.abort()
+        await connection.hang_up()
+
+    async def _look_for_queue(self, connection: Connection) -> None:
+        try:
+            if await self._cluster.topology.exists(connection):
+                self._unstored.found()
+        except (Exception, asyncio.CancelledError) as error:
+            if is_ours(error):
+                raise
+            log.debug("looking for the queue", exc_info=True)
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it beside everything else; `close` waits for it."""
+        task = asyncio.create_task(work)
+        self._others.add(task)
+        task.add_done_callback(self._others.discard)
 
 
-def _is_ours(error: BaseException) -> bool:
-    """A cancellation that was asked for; aiormq fails with CancelledError, too."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
-
-
-def _words(error: BaseException | None) -> str:
+def words(error: BaseException | None) -> str:
+    """What an error says, for an operator."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer in time"
     return str(error) or type(error).__name__

@@ -20,13 +20,13 @@ LONG_AWAY = 60.0
 """Seconds without a broker after which clients are sent away at the greeting."""
 
 HINT = "To run without a broker: rabbitmq-address: none"
+REFUSED_HINT = "Look at user, password and vhost in rabbitmq-address, and at the broker's log"
 
 
 class Presence:
     """Away: no connection for ordinary mail is up. Blocked: the broker has told an alarm."""
 
     def __init__(self, gate: Gate, metrics: Metrics) -> None:
-        self.trouble = ""  # why no mail can be taken now; "" where it can
         self.is_blocked = False  # an alarm: nothing is stored until it clears
         self._gate = gate
         self._metrics = metrics
@@ -34,13 +34,14 @@ class Presence:
         self._failures: Counter[object] = Counter()  # rounds in vain since a connection was up
         self._lame: set[object] = set()  # connections that the log says are missing
         self._blocked: set[object] = set()  # of them, those that the broker has blocked
-        self._told = False  # the log knows that it is away
+        self._told: set[str] = set()  # what the log knows of the broker that is away: the hints
         self._closed = False
         self._greeting: asyncio.TimerHandle | None = None
         self._update()
 
     def start(self) -> None:
         """From now on it counts how long the broker is away."""
+        self._metrics.trouble = "RabbitMQ is not connected yet"
         self._stay_away()
 
     def came(self, connection: object, where: str, bulk: bool) -> None:
@@ -53,8 +54,8 @@ class Presence:
             return
         if not self._up:
             log.info("RabbitMQ is %s: %s", "back" if self._told else "connected", where)
-            self._told = False
-            self.trouble = ""
+            self._told.clear()
+            self._metrics.trouble = ""
             self._end()
             self._gate.greeting = None
         self._up.add(connection)
@@ -69,10 +70,12 @@ class Presence:
                 self._stay_away()
                 self._tell(f"RabbitMQ went away ({reason})")
 
-    def failed(self, connection: object, tried: str) -> None:
-        """All addresses were tried in vain."""
+    def failed(self, connection: object, tried: str, refused: bool) -> None:
+        """All addresses were tried in vain; `refused`: a broker was there and let us not in."""
         self._failures[connection] += 1
-        if not self._up:
+        if not self._up and refused:
+            self._tell(f"RabbitMQ refused the connection: tried {tried}", REFUSED_HINT)
+        elif not self._up:
             self._tell(f"RabbitMQ cannot be reached: tried {tried}")
         elif self._failures[connection] >= ROUNDS and connection not in self._lame:
             self._lame.add(connection)
@@ -81,8 +84,8 @@ class Presence:
     def blocked(self, connection: object) -> None:
         """The broker has an alarm of memory or disk."""
         if not self._blocked:
-            self.trouble = "RabbitMQ has an alarm of memory or disk"
-            log.warning("%s: mail is answered 452", self.trouble)
+            self._metrics.trouble = "RabbitMQ has an alarm of memory or disk"
+            log.warning("%s: mail is answered 452", self._metrics.trouble)
         self._blocked.add(connection)
         self._update()
 
@@ -91,20 +94,21 @@ class Presence:
         if connection in self._blocked:
             self._blocked.remove(connection)
             if not self._blocked:
-                self.trouble = ""
+                self._metrics.trouble = ""
                 log.info("RabbitMQ takes mail again")
             self._update()
 
     def close(self) -> None:
         """We leave: what connections report now is no news."""
-        self._closed = self._told = True
+        self._closed = True
         self._end()
 
-    def _tell(self, what: str) -> None:
-        self.trouble = what
-        if not self._told:
-            self._told = True
-            log.warning("%s; mail is answered 451 until it is back. %s", what, HINT)
+    def _tell(self, what: str, hint: str = HINT) -> None:
+        """Log it, unless that is known since the broker was last up."""
+        self._metrics.trouble = what
+        if hint not in self._told and not self._closed:
+            self._told.add(hint)
+            log.warning("%s; mail is answered 451 until it is back. %s", what, hint)
 
     def _stay_away(self) -> None:
         self._update()

@@ -24,7 +24,7 @@ cdef class Publisher:
     cdef readonly bint is_open
     cdef Py_ssize_t _window, _octets, _undrained
     cdef BodyLimit _limit
-    cdef object _make_encoder, _broken, _loop, _underlay, _waiting, _slices, _drained
+    cdef object _unstored, _make_encoder, _broken, _loop, _underlay, _waiting, _slices, _drained
     cdef Encoder _encoder
     cdef bint _scheduled
     cdef dict _sent

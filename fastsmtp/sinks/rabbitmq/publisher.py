@@ -21,6 +21,7 @@ from fastsmtp.sinks.rabbitmq._amqp import Encoder
 from fastsmtp.sinks.rabbitmq.delivery import Delivery
 from fastsmtp.sinks.rabbitmq.limit import BodyLimit
 from fastsmtp.sinks.rabbitmq.underlay import Underlay, message_id
+from fastsmtp.sinks.rabbitmq.unstored import Unstored
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Publisher:
         window: int,
         limit: BodyLimit,
         metrics: Metrics,
+        unstored: Unstored,
         encoder: Callable[[int, int], Encoder],
         broken: Callable[[], None],
     ) -> None:
@@ -70,6 +72,7 @@ class Publisher:
         self.is_open = False  # takes messages
         self._window = window  # publishes
         self._limit = limit
+        self._unstored = unstored
         self._make_encoder = encoder
         self._broken = broken
         self._loop = asyncio.get_running_loop()
@@ -93,6 +96,11 @@ class Publisher:
     def is_idle(self) -> bool:
         """Nothing waits, nothing is unconfirmed."""
         return not self._sent and not self._waiting
+
+    @property
+    def unconfirmed(self) -> int:
+        """Publishes that were written, or begun, and are not answered."""
+        return sum(publish.delivery is not None for publish in self._sent.values())
 
     def put(self, message: Sequence[Outgoing], delivery: Delivery) -> None:
         """Take one message while `is_open`; it leaves when the loop comes round."""
@@ -161,7 +169,7 @@ class Publisher:
         """See `Listener`."""
         self._settle(tag, multiple, replies.NOT_STORED)
 
-    def returned(self, header: bytes) -> None:
+    def returned(self, header: bytes, reason: str) -> None:
         """See `Listener`; raises ValueError where it is not known whose ack must not count."""
         lost = message_id(header)
         found = [publish for publish in self._sent.values() if publish.outgoing.id == lost]
@@ -170,6 +178,7 @@ class Publisher:
         for publish in found:
             publish.failure = replies.UNROUTABLE
             self.metrics.broker_returned += 1
+            self._unstored.returned(reason)
 
     def _settle(self, tag: int, multiple: bool, failure: Reply | None) -> None:
         sent, metrics = self._sent, self.metrics
@@ -185,6 +194,7 @@ class Publisher:
                 self._limit.proven = max(self._limit.proven, publish.size)
             if failure is not None:
                 metrics.broker_nacked += 1
+                self._unstored.nacked()
             elif publish.failure is None:
                 metrics.broker_confirmed += 1
                 metrics.confirm_seconds.since(publish.begun)

@@ -16,6 +16,7 @@ from fastsmtp.sinks.rabbitmq.delivery import Delivery
 from fastsmtp.sinks.rabbitmq.limit import MIB, BodyLimit
 from fastsmtp.sinks.rabbitmq.link import Link
 from fastsmtp.sinks.rabbitmq.presence import Presence
+from fastsmtp.sinks.rabbitmq.unstored import Unstored
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class RabbitMQ:
         self._limit = BodyLimit(settings.rabbitmq_maxsize, gate)
         self._cluster = Cluster(settings, self._limit)
         self._presence = Presence(gate, metrics)
+        self._unstored = Unstored(settings, metrics)
         self._in_order = in_order
         self._gzip = settings.rabbitmq_encoding == "gzip"
         self._links: list[Link] = []
@@ -74,11 +76,11 @@ class RabbitMQ:
     @property
     def trouble(self) -> str:
         """Why no mail can be taken now, for an operator, without passwords; "" where it can."""
-        return self._presence.trouble
+        return self._metrics.trouble
 
     def _link(self, bulk: bool = False) -> Link:
         window = self._settings.rabbitmq_throttle
-        link = Link(self._cluster, self._presence, self._metrics, window, bulk)
+        link = Link(self._cluster, self._presence, self._unstored, self._metrics, window, bulk)
         link.start()
         return link
 
@@ -106,6 +108,7 @@ class RabbitMQ:
         finally:
             self._presence.close()
             await asyncio.gather(*(link.close() for link in self._all_links()))
+            self._unstored.close()
 
     def _all_links(self) -> list[Link]:
         return self._links if self._bulk is None else [*self._links, self._bulk]

@@ -7,6 +7,7 @@ broker's disk before mail goes there.
 
 import asyncio
 import logging
+import re
 from contextlib import suppress
 
 from aio_pika.abc import AbstractConnection
@@ -15,11 +16,25 @@ from pamqp.commands import Exchange, Queue
 from pamqp.common import FieldTable
 
 from fastsmtp.settings import Settings
+from fastsmtp.sinks.rabbitmq.underlay import is_ours
 
 log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0
 """Seconds for one declaration."""
+
+LOOK_TIMEOUT = 3.0
+"""Seconds that a broker which confirms nothing has for saying what is the matter."""
+
+_FOUND = re.compile(r"inequivalent arg '([^']+)'.* current is (?:the value )?'?([\w-]+)", re.DOTALL)
+"""In the text of a 406: the argument that differs, and what it is."""
+
+LEADERLESS = (
+    "RabbitMQ answers, but its quorum queue has no leader, or fewer than a majority of its members "
+    "are up. `rabbitmq-queues quorum_status %s` names them: start the nodes that are down. Where a "
+    "member was lost, restart its node; if that does not help, delete the queue, with all that is "
+    "in it, and let it be declared again"
+)
 
 FLUSH_TIME = 3.0
 """Seconds after which a broker has written out what it keeps for two."""
@@ -34,6 +49,7 @@ class Topology:
         self._warned: set[str] = set()
         self._flushed = asyncio.Event()  # no new queue is on its way to the broker's disk
         self._flushed.set()
+        self.is_missing = False  # nobody declares the queue, and it was not there when last seen
         self.exchange = settings.rabbitmq_exchange
         self.queue = settings.rabbitmq_inbox
         try:
@@ -59,7 +75,8 @@ class Topology:
         """Make what is missing; raises ChannelClosed where there is no exchange to publish to."""
         if not self._settings.rabbitmq_declare:
             if self.exchange:
-                await self._find_exchange(connection)
+                await self.find_exchange(connection)
+            self.is_missing = not await self.exists(connection)
             return
         durable = self._settings.rabbitmq_durable
         if self.exchange:
@@ -70,12 +87,13 @@ class Topology:
                     )
             except ChannelClosed as error:
                 self._warn(f"exchange {self.exchange!r}", error)
-                await self._find_exchange(connection)
-        existed = await self._exists(connection)
+                await self.find_exchange(connection)
+        existed = await self.exists(connection)
         if not existed:
             self._flushed.clear()
         try:
             declared = await self._declare_queue(connection)
+            self.is_missing = not existed and not declared
             if self.exchange:
                 await self._bind(connection)
             if declared and not existed and durable:
@@ -100,7 +118,7 @@ class Topology:
             return False
         return True
 
-    async def _exists(self, connection: AbstractConnection) -> bool:
+    async def exists(self, connection: AbstractConnection) -> bool:
         """Whether the queue is there, whatever its arguments."""
         try:
             async with connection.channel() as channel:
@@ -110,6 +128,44 @@ class Topology:
         except ChannelClosed:  # another's exclusive one, no permission: declaring it tells
             return True
         return True
+
+    async def queue_type(self, connection: AbstractConnection) -> str:
+        """Type of the queue, which exists: "classic", "quorum", "stream"; "" where it is not told.
+
+        Creates nothing: the queue is declared with a type that no broker knows, so that the broker
+        refuses, and names the one that it has. It compares the durability first.
+        """
+        for durable in (True, False):
+            try:
+                async with connection.channel() as channel:
+                    await channel.declare_queue(
+                        self.queue,
+                        durable=durable,
+                        arguments={"x-queue-type": "which"},
+                        timeout=TIMEOUT,
+                    )
+            except ChannelClosed as error:
+                found = _FOUND.search(str(error))
+                if found and found[1] == "x-queue-type":
+                    return "classic" if found[2] == "none" else found[2]
+        return ""
+
+    async def explain_silence(self, connection: AbstractConnection) -> str:
+        """Why nothing is confirmed over this connection, and what to do.
+
+        The broker reads a connection in order: where it answers this, it has all the publishes.
+        """
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT):
+                if not await self.exists(connection):
+                    return "The queue is missing"
+                if await self.queue_type(connection) == "quorum":
+                    return LEADERLESS % self.queue
+        except (Exception, asyncio.CancelledError) as error:
+            if is_ours(error):
+                raise
+            return "RabbitMQ does not answer anything else either: look at its log, disk and load"
+        return "RabbitMQ answers, but stores nothing: look at its log and its disk"
 
     async def _flush(self, connection: AbstractConnection) -> None:
         """Have the broker write to its disk what was declared just now.
@@ -138,7 +194,8 @@ class Topology:
         except ChannelClosed as error:
             self._warn(f"binding of queue {self.queue!r} to exchange {self.exchange!r}", error)
 
-    async def _find_exchange(self, connection: AbstractConnection) -> None:
+    async def find_exchange(self, connection: AbstractConnection) -> None:
+        """Raises ChannelClosed where it is missing."""
         async with connection.channel() as channel:
             await channel.declare_exchange(self.exchange, passive=True, timeout=TIMEOUT)
 

@@ -25,7 +25,12 @@ import aio_pika
 import pamqp.frame
 from aiormq.channel import Channel
 from aiormq.connection import TransportFactory
-from aiormq.exceptions import AMQPConnectionError, InvalidFrameError
+from aiormq.exceptions import (
+    AMQPConnectionError,
+    InvalidFrameError,
+    ProbableAuthenticationError,
+)
+from pamqp import commands
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 from yarl import URL
@@ -37,7 +42,8 @@ log = logging.getLogger(__name__)
 WORKING = {"aio-pika": (10, 2, 1), "aiormq": (7, 2, 4), "pamqp": (4, 0, 1)}
 """Oldest version that works; a newer patch of the same minor version does too."""
 
-REFUSED = "refused: no such vhost, no permission for it, or a connection limit"
+OPENING_LIMIT = 64 * 1024
+"""Octets that are kept of what the broker says until the connection is up."""
 
 PLAIN_PORT = (
     "the port answers without TLS: use amqp:// instead of amqps://, or the port where the broker "
@@ -55,6 +61,10 @@ CLOSE_TIMEOUT = 3.0
 
 class UnderlayError(RuntimeError):
     """aiormq is not as expected."""
+
+
+class RefusedError(ConnectionError):
+    """The broker was reached and let us not in; the text is its own."""
 
 
 def check() -> None:
@@ -83,6 +93,8 @@ def quiet() -> None:
 class _Reader(asyncio.StreamReader):
     """What aiormq reads: everything but the confirms of publishes."""
 
+    opening: bytes | None = b""  # all that came until the connection was up; None afterwards
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self.confirms = Confirms()
@@ -92,6 +104,8 @@ class _Reader(asyncio.StreamReader):
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         """Called by the transport's protocol with all that comes, as bytes."""
         others = self.confirms.take(bytes(data))
+        if self.opening is not None:
+            self.opening = (self.opening + others)[:OPENING_LIMIT]
         now = self._loop.time()
         if others:
             super().feed_data(others)
@@ -127,6 +141,16 @@ class _Transport(TransportFactory):
             raise AMQPConnectionError(*why) from error
         self.writer = asyncio.StreamWriter(transport, protocol, self.reader, loop)
         return self.reader, self.writer
+
+    def last_words(self) -> str:
+        """Why the broker closed the connection while it was opened; "" where it did not."""
+        left = self.reader.opening or b""
+        while left:
+            octets, _, frame = pamqp.frame.unmarshal(left)
+            if isinstance(frame, commands.Connection.Close):
+                return frame.reply_text
+            left = left[octets:]
+        return ""
 
 
 def _is_answered_without_tls(error: OSError) -> bool:
@@ -190,10 +214,20 @@ async def connect(url: str, context: ssl.SSLContext | None) -> Connection:
     except BaseException as error:
         connection.abort()
         await connection.hang_up()
-        if isinstance(error, InvalidFrameError) and "Connection.Close" in str(error):
-            raise ConnectionError(REFUSED) from error  # aiormq drops the broker's own words
+        if isinstance(error, ProbableAuthenticationError):
+            raise RefusedError(str(error)) from error
+        # aiormq drops the broker's own words.
+        if isinstance(error, InvalidFrameError) and (words := connection.ends.last_words()):
+            raise RefusedError(words) from error
         raise
+    connection.ends.reader.opening = None
     return connection
+
+
+def is_ours(error: BaseException) -> bool:
+    """A cancellation of this task that was asked for; aiormq fails with CancelledError, too."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 class Listener(Protocol):
@@ -205,8 +239,11 @@ class Listener(Protocol):
     def nacked(self, tag: int, multiple: bool) -> None:
         """Basic.Nack: not stored."""
 
-    def returned(self, header: bytes) -> None:
-        """Basic.Return of the message with this content header frame; its ack follows."""
+    def returned(self, header: bytes, reason: str) -> None:
+        """Basic.Return of the message with this content header frame; its ack follows.
+
+        `reason` is the broker's: "312 NO_ROUTE".
+        """
 
 
 def message_id(header: bytes) -> str:

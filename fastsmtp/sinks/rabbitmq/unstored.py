@@ -1,0 +1,127 @@
+"""Publishes that the broker did not store: what the log and `/ready` say of them.
+
+Returned (unroutable), nacked, or not confirmed in time. The log gets one line per minute and reason
+at most; the metrics keep the last few, from which `/ready` is decided. Says when to look whether a
+missing queue is back; looks at nothing itself. Publishes that succeed cost nothing here.
+"""
+
+import logging
+
+from fastsmtp._durations import now
+from fastsmtp.metrics import IN_A_ROW, Metrics
+from fastsmtp.rate_limited_log import RateLimitedLog
+from fastsmtp.settings import Settings
+
+log = logging.getLogger(__name__)
+
+RECHECK = 5.0
+"""Seconds between two looks for a queue that is missing."""
+
+PATIENCE = 30.0
+"""Seconds after the last unroutable publish in which one looks for the queue."""
+
+UNROUTABLE = "unroutable"
+"""How the reason of an unroutable publish begins."""
+
+
+class Unstored:
+    """Shared by all connections of a worker."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._exchange = settings.rabbitmq_exchange
+        self._queue = settings.rabbitmq_inbox
+        self._declares = settings.rabbitmq_declare
+        self._metrics = metrics
+        self._log = RateLimitedLog(log, logging.WARNING)
+        self._missing_at = 0.0  # monotonic; when a publish last found no queue; 0: not lately
+        self._next_look = 0.0  # monotonic
+
+    def returned(self, reason: str) -> None:
+        """The broker sent a publish back; `reason` is its own: "312 NO_ROUTE"."""
+        if self._exchange:
+            what = (
+                f"exchange {self._exchange!r} has no queue bound with routing key {self._queue!r}"
+            )
+            remedy = f"bind the queue {self._queue!r}"
+        else:
+            what = f"queue {self._queue!r} is missing"
+            remedy = "create the queue"
+            if not self._missing_at:
+                self._next_look = now() + RECHECK
+            self._missing_at = now()
+        if self._declares:
+            remedy += ", or let fastsmtp do so with fastsmtp reload"
+        self._count(f"{UNROUTABLE}: {what} ({reason})")
+        self._log.event(
+            ("returned", reason),
+            "%s: RabbitMQ returned a publish because %s (%s). Mail is answered 451 4.3.5 "
+            "meanwhile: %s",
+            UNROUTABLE,
+            what,
+            reason,
+            remedy,
+        )
+
+    def nacked(self) -> None:
+        """The broker did not store a publish; AMQP has no room for its reason."""
+        self._count(f"nacked: RabbitMQ did not store a publish to {self._target}")
+        self._log.event(
+            "nacked",
+            "nacked: RabbitMQ did not store a publish to %s, and gives no reason. Usual ones: the "
+            "queue is full and its overflow is reject-publish, or fewer than a majority of a "
+            "quorum queue's members are up. Mail is answered 451 4.3.0",
+            self._target,
+        )
+
+    def timed_out(self, publishes: int, seconds: float) -> None:
+        """So many publishes on one connection had no confirm for `seconds`."""
+        for _ in range(min(publishes, IN_A_ROW)):
+            self._count(f"no confirm for {seconds:g} seconds of a publish to {self._target}")
+
+    def explain(self, where: str, publishes: int, seconds: float, finding: str) -> None:
+        """Log a timeout; `where` is the broker's address, `finding` what a look at it gave."""
+        self._log.event(
+            ("timed out", where, finding),
+            "timed out: %s confirmed no publish to %s for %g seconds; publishes whose mail is "
+            "answered 451 4.3.0: %d. %s",
+            where,
+            self._target,
+            seconds,
+            publishes,
+            finding,
+        )
+
+    def is_look_due(self) -> bool:
+        """Mail finds no queue, and it is time to look for it: the caller does."""
+        if not self._missing_at:
+            return False
+        time = now()
+        if time - self._missing_at > PATIENCE:
+            self._missing_at = 0.0
+            return False
+        if time < self._next_look:
+            return False
+        self._next_look = time + RECHECK
+        return True
+
+    def found(self) -> None:
+        """The queue is there: what found none is past."""
+        if self._missing_at:
+            self._missing_at = 0.0
+            log.info("RabbitMQ has the queue %r: mail goes there again", self._queue)
+            failures = self._metrics.broker_failures
+            others = [failure for failure in failures if not failure[1].startswith(UNROUTABLE)]
+            failures.clear()
+            failures.extend(others)
+
+    def close(self) -> None:
+        """Write what was counted and not logged."""
+        self._log.close()
+
+    @property
+    def _target(self) -> str:
+        via = f" through exchange {self._exchange!r}" if self._exchange else ""
+        return f"queue {self._queue!r}{via}"
+
+    def _count(self, reason: str) -> None:
+        self._metrics.broker_failures.append((now(), reason))

@@ -1,0 +1,144 @@
+"""A broker that stores nothing, for faults that a real one cannot be made to show quickly.
+
+Speaks as much AMQP as fastsmtp does, over one port of 127.0.0.1. What it does is set by attributes,
+which a test may change while clients are connected. Where RabbitMQ itself shows a fault, use that.
+"""
+
+import asyncio
+import contextlib
+
+import pamqp.frame
+from pamqp import commands
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader, ProtocolHeader
+from pamqp.heartbeat import Heartbeat
+
+NO_SUCH_QUEUE = (404, "NOT_FOUND - no queue in vhost '/'")
+
+
+class FakeBroker:
+    """Use `async with`. Names of queues and exchanges mean nothing to it."""
+
+    def __init__(self) -> None:
+        self.version = "3.10.8"
+        self.publishes = "ack"  # or "nack", "return" (then ack), "silent"
+        self.declares = "ok"  # or "silent"; what a passive declaration gets, too
+        self.missing = False  # passive declarations get a 404
+        self.refusal: tuple[int, str] | None = None  # Connection.Close instead of OpenOk
+        self.is_blocked = False  # a publish gets Connection.Blocked alone
+        self.seen: list[str] = []  # names of the methods that clients sent, in order
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> "FakeBroker":
+        self.server = await asyncio.start_server(self.accept, "127.0.0.1", 0)
+        port = self.server.sockets[0].getsockname()[1]
+        self.url = f"amqp://guest:guest@127.0.0.1:{port}/"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.server.close()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.tasks.add(asyncio.create_task(_Client(self, reader, writer).serve()))
+
+
+class _Client:
+    """One connection; delivery tags count on each channel."""
+
+    def __init__(
+        self, broker: FakeBroker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.broker = broker
+        self.reader = reader
+        self.writer = writer
+        self.tags: dict[int, int] = {}  # of the last publish, by channel
+        self.publish = commands.Basic.Publish()
+        self.header: ContentHeader | None = None
+        self.due = 0  # octets of the body that are still to come
+
+    async def serve(self) -> None:
+        with (
+            contextlib.closing(self.writer),
+            contextlib.suppress(asyncio.IncompleteReadError, ConnectionError),
+        ):
+            await self.reader.readexactly(len(ProtocolHeader().marshal()))
+            self.say(0, commands.Connection.Start(server_properties={
+                "product": "RabbitMQ", "version": self.broker.version,
+                "capabilities": {"publisher_confirms": True, "basic.nack": True,
+                                 "connection.blocked": True,
+                                 "authentication_failure_close": True}}))  # fmt: skip
+            while True:
+                start = await self.reader.readexactly(7)
+                rest = await self.reader.readexactly(int.from_bytes(start[3:7]) + 1)
+                _, channel, frame = pamqp.frame.unmarshal(start + rest)
+                self.take(channel, frame)
+                await self.writer.drain()
+
+    def say(self, channel: int, frame: object) -> None:
+        self.writer.write(pamqp.frame.marshal(frame, channel))
+
+    def take(self, channel: int, frame: object) -> None:
+        """One frame of the client's."""
+        if isinstance(frame, ContentHeader):
+            self.header, self.due = frame, frame.body_size
+        elif isinstance(frame, ContentBody):
+            self.due -= len(frame.value)
+        elif isinstance(frame, Heartbeat):
+            self.say(0, Heartbeat())
+            return
+        else:
+            self.broker.seen.append(frame.name)
+            self.obey(channel, frame)
+            return
+        if not self.due:
+            self.published(channel)
+
+    def published(self, channel: int) -> None:
+        """A whole publish."""
+        tag = self.tags[channel] = self.tags.get(channel, 0) + 1
+        policy = self.broker.publishes
+        if self.broker.is_blocked:
+            self.say(0, commands.Connection.Blocked("low on memory"))
+            return
+        if policy == "silent":
+            return
+        if policy == "return":
+            exchange, key = self.publish.exchange, self.publish.routing_key
+            self.say(channel, commands.Basic.Return(312, "NO_ROUTE", exchange, key))
+            self.say(channel, ContentHeader(body_size=0, properties=self.header.properties))
+        confirm = commands.Basic.Nack if policy == "nack" else commands.Basic.Ack
+        self.say(channel, confirm(tag))
+
+    def obey(self, channel: int, method: object) -> None:
+        """One method; every other one is answered as if it were done."""
+        broker, answer = self.broker, None
+        if isinstance(method, commands.Basic.Publish):
+            self.publish = method
+        elif isinstance(method, commands.Connection.StartOk):
+            answer = commands.Connection.Tune(2047, 131072, 60)
+        elif isinstance(method, commands.Connection.Open) and broker.refusal:
+            answer = commands.Connection.Close(*broker.refusal, 10, 40)
+        elif isinstance(method, commands.Queue.Declare | commands.Exchange.Declare):
+            answer = self.declared(method)
+        elif type(method).synchronous and method.valid_responses:
+            answer = getattr(*_named(method.valid_responses[0]))()
+        if answer is not None:
+            self.say(channel, answer)
+
+    def declared(self, method: object) -> object:
+        if self.broker.declares == "silent":
+            return None
+        if self.broker.missing and method.passive:
+            return commands.Channel.Close(*NO_SUCH_QUEUE, 50, 10)
+        if isinstance(method, commands.Exchange.Declare):
+            return commands.Exchange.DeclareOk()
+        return commands.Queue.DeclareOk(method.queue or "made", 0, 0)
+
+
+def _named(name: str) -> tuple[object, str]:
+    """The class of commands and the method's name of "Channel.OpenOk"."""
+    group, _, method = name.partition(".")
+    return getattr(commands, group), method

@@ -1,5 +1,6 @@
 """The command as a user meets it: a process with arguments, output and an exit status."""
 
+import asyncio
 import os
 import re
 import subprocess
@@ -10,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from fastsmtp import __version__
+from fastsmtp.payload import Outgoing
 from fastsmtp.settings import SETTINGS
+from fastsmtp.sinks.store import Store
+from tests.support.rabbitmq import Broker, declare, free_ports
 
 ROOT = Path(__file__).parent.parent
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -185,3 +189,106 @@ def test_no_password_is_printed(run: Run, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "smtp-username: needs smtp-certificate" in done.stderr
     assert "hunter2" not in done.stderr + done.stdout
+
+
+# check --connect
+
+
+def look(run: Run, url: str, *options: str) -> tuple[int, list[str], list[str]]:
+    """Exit status, lines of good news, other lines."""
+    address = ("--rabbitmq-address", url)
+    done = run("check", "--connect", "--smtp-ip", "127.0.0.1", *address, *options)
+    good = re.findall(r"^# ((?:RabbitMQ at|rabbitmq-address) .*)", done.stdout, re.MULTILINE)
+    return done.returncode, good, done.stderr.splitlines()
+
+
+def there(broker: Broker) -> str:
+    """Every exchange and queue, and how much is in them."""
+    return broker.ctl("list_queues", "name", "messages") + broker.ctl("list_exchanges", "name")
+
+
+def test_check_connect_says_what_mail_would_meet_and_makes_nothing(
+    run: Run, broker: Broker, queue: str
+) -> None:
+    public = broker.url.replace(":guest@", "@")
+    before = there(broker)
+    named = ("--rabbitmq-inbox", queue)
+    status, good, bad = look(run, broker.url, *named)
+    assert (status, bad) == (0, [])
+    assert re.fullmatch(
+        rf"RabbitMQ at {public}: logged in; version [34]\.[\d.]+; bodies of at most \d+ bytes, "
+        r"EHLO says SIZE \d+",
+        good[0],
+    )
+    assert good[1:] == [
+        f"RabbitMQ at {public}: the queue '{queue}' is missing and rabbitmq-declare is true: it "
+        "will be declared"
+    ]
+    status, good, bad = look(run, broker.url, *named, "--rabbitmq-declare", "false")
+    assert (status, len(good)) == (1, 1)
+    assert bad == [
+        f"fastsmtp: error: RabbitMQ at {public}: the queue '{queue}' is missing and "
+        "rabbitmq-declare is false: mail will be answered 451 4.3.5 (unroutable)"
+    ]
+    exchange = ("--rabbitmq-exchange", f"x-{queue}", *named)
+    status, good, bad = look(run, broker.url, *exchange)
+    assert (status, bad) == (0, [])
+    assert f"the exchange 'x-{queue}' is missing and rabbitmq-declare is true" in good[1]
+    status, good, bad = look(run, broker.url, *exchange, "--rabbitmq-declare", "false")
+    assert status == 1
+    assert "mail will be answered 451 4.3.0" in bad[0]
+    assert there(broker) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "durable"), [("quorum", True), ("classic", True), ("classic", False)]
+)
+def test_check_connect_knows_the_type_of_a_queue(
+    run: Run, broker: Broker, queue: str, kind: str, durable: bool
+) -> None:
+    arguments = {"x_queue_type": kind} if kind == "quorum" else {}
+    asyncio.run(declare(broker.url, queue, durable, **arguments))
+    status, good, bad = look(run, broker.url, "--rabbitmq-inbox", queue)
+    assert (status, bad) == (0, [])
+    assert good[1].endswith(f": the {kind} queue '{queue}' is there")
+
+
+def test_check_connect_tells_a_refusal_from_an_absence(run: Run, broker: Broker) -> None:
+    (dead,) = free_ports(1)
+    absent = f"amqp://guest:hunter2@127.0.0.1:{dead}/"
+    wrong = broker.url.replace("guest:guest", "guest:hunter2")
+    status, good, bad = look(run, f"{absent},{wrong},{broker.url}nowhere")
+    assert (status, good) == (1, [])
+    assert f"127.0.0.1:{dead}/: cannot be reached: " in bad[0]
+    assert ": refused: ACCESS_REFUSED - Login was refused" in bad[1]
+    assert bad[2].endswith(": refused: NOT_ALLOWED - vhost nowhere not found")
+    assert "hunter2" not in "".join(bad)
+    # One of several addresses is enough for mail.
+    status, good, bad = look(run, f"{absent},{broker.url}")
+    assert (status, len(good), len(bad)) == (0, 2, 1)
+    assert bad[0].startswith("fastsmtp: warning: ")
+
+
+def test_check_connect_without_a_broker_looks_at_the_queue_file(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    file = ("--queue-file", str(path))
+    status, good, bad = look(run, "none", *file)
+    assert (status, bad) == (0, [])
+    assert good == [
+        f"rabbitmq-address is none: mail goes into the queue file {path}, which will be made"
+    ]
+    assert not path.exists()
+    store = Store(str(path), create=True)
+    store.add([Outgoing("id", None, "", b"{", b"}" * 2_000_000)])
+    store.close()
+    status, good, bad = look(run, "none", *file)
+    assert (status, bad) == (0, [])
+    assert "it holds 1 messages and has room for " in good[0]
+    status, good, bad = look(run, "none", *file, "--queue-maxsize", "1MB")
+    assert status == 1
+    assert "452 4.3.1" in bad[0]
+
+
+def test_check_connect_tells_wrong_settings_first(run: Run) -> None:
+    done = run("check", "--connect", "--smtp-port", "x")
+    assert (done.returncode, done.stdout) == (2, "")

@@ -3,6 +3,6 @@
 sink.py picks a connection · delivery.py one answer a message · link.py keeps a connection up ·
 presence.py is the broker there · cluster.py how it is reached · topology.py what is declared ·
 limit.py how large · publisher.py window, batches, confirms · compression.py gzip ·
-unstored.py what the broker did not store ·
+unstored.py what the broker did not store · examination.py what mail would meet ·
 _amqp.pyx frames · _confirms.pyx what the broker says of them · underlay.py aiormq's insides.
 """

@@ -49,6 +49,7 @@ def tls_broker(make_broker: Callable[..., Broker], pki: SimpleNamespace) -> Brok
         }
     )
     broker.start()
+    broker.ctl("await_startup")  # its other port opens a moment later
     broker.tls_url = f"amqps://guest:guest@127.0.0.1:{port}/"
     return broker
 

@@ -47,7 +47,7 @@ async def test_no_answer_while_stopped_and_a_refusal_after_the_timeout(
         assert await rabbit.put(b"before") is None
         paused.pause()
         answers = [rabbit.put(b"into silence") for _ in range(5)]
-        large = rabbit.put(bytes(30 * MIB))
+        large = rabbit.put(bytes(10 * MIB))
         await asyncio.sleep(0.7)
         assert not any(answer.done() for answer in [*answers, large])
         found = await asyncio.wait_for(asyncio.gather(*answers, large), 3)

@@ -4,15 +4,29 @@ import asyncio
 import gzip
 import resource
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from fastsmtp import replies
 from fastsmtp.payload import Outgoing
-from tests.support.rabbitmq import Broker, declare, drain
+from tests.support.rabbitmq import MAJOR, MISSING, Broker, declare, drain
 from tests.support.sink import eventually, on_uvloop, opened
 
 MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def limited(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """A broker that takes bodies of so many octets."""
+    if MISSING:
+        pytest.skip(MISSING)
+    made = Broker(max_message_size=str(request.param))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
 
 
 def bodies(messages: list) -> list[bytes]:
@@ -172,12 +186,13 @@ async def test_gzip(broker: Broker, queue: str) -> None:
     assert len(found[1].body) < 100_000
 
 
+@pytest.mark.parametrize("limited", [128 * MIB], indirect=True)
 @on_uvloop
-async def test_large_bodies_stop_nobody(broker: Broker, queue: str) -> None:
+async def test_large_bodies_stop_nobody(limited: Broker, queue: str) -> None:
     """100 MB: no copy of the whole, no step of the loop of 50 ms (three times that here)."""
     tail = bytearray(100_000_000)
     longest = 0.0
-    async with opened(broker.url, queue) as rabbit:
+    async with opened(limited.url, queue, rabbitmq_maxsize=128 * MIB) as rabbit:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         answer = rabbit.put(tail, prefix=b"{")
         small = 0
@@ -194,7 +209,7 @@ async def test_large_bodies_stop_nobody(broker: Broker, queue: str) -> None:
         assert last
         assert longest < 0.15
         assert after - before < 30_000  # KiB
-    found = await drain(broker.url, queue)
+    found = await drain(limited.url, queue)
     assert [len(message.body) for message in found if message.body != b"small"] == [100_000_001]
     assert len(found) == small + 1
 
@@ -210,52 +225,63 @@ async def test_too_large_is_refused_without_asking(broker: Broker, queue: str) -
 
 
 @on_uvloop
-async def test_too_high_a_maxsize_harms_no_other_mail(broker: Broker, queue: str) -> None:
+async def test_the_brokers_default_is_known_by_its_version(broker: Broker, queue: str) -> None:
+    """What is larger is refused before it is sent; RabbitMQ 4 takes 16 MiB, 3 took 128."""
+    maximum = 16 * MIB if MAJOR >= 4 else 128 * MIB
+    async with opened(broker.url, queue) as rabbit:
+        assert rabbit.gate.maxsize == (maximum - 65536) * 3 // 4
+        assert await rabbit.put(bytes(16 * MIB)) is None
+        assert await rabbit.put(bytes(maximum + 1)) is replies.TOO_LARGE
+        assert rabbit.metrics.broker_published == 1
+
+
+@on_uvloop
+async def test_rabbitmq_4_takes_16_mib(broker: Broker, queue: str) -> None:
+    """Told that it takes more, we hear 406 from it, and lose nothing else."""
+    larger = replies.TOO_LARGE if MAJOR >= 4 else None
+    async with opened(broker.url, queue, rabbitmq_maxsize=64 * MIB) as rabbit:
+        answers = [rabbit.put(bytes(size)) for size in (10, 16 * MIB, 16 * MIB + 1, 10)]
+        assert await asyncio.gather(*answers) == [None, None, larger, None]
+
+
+@pytest.mark.parametrize("limited", [2 * MIB], indirect=True)
+@on_uvloop
+async def test_too_high_a_maxsize_harms_no_other_mail(limited: Broker, queue: str) -> None:
     """The broker closes the channel (406) with all that is on it."""
-    broker.ctl("eval", f"application:set_env(rabbit, max_message_size, {2 * MIB}).")
-    try:
-        async with opened(broker.url, queue, rabbitmq_maxsize=64 * MIB) as rabbit:
-            assert rabbit.gate.maxsize == (64 * MIB - 65536) * 3 // 4
-            sizes = [2 * MIB, 10, 3 * MIB, 100_000, 2 * MIB, 5 * MIB, 10, MIB, 2 * MIB + 1, 10]
-            for _ in range(2):
-                answers = await asyncio.gather(*[rabbit.put(bytes(size)) for size in sizes])
-                for size, answer in zip(sizes, answers, strict=True):
-                    assert answer is (replies.TOO_LARGE if size > 2 * MIB else None), size
-            assert rabbit.gate.maxsize == (2 * MIB - 65536) * 3 // 4
-            assert rabbit.metrics.broker_connects == 3  # one 406 taught it
-    finally:
-        broker.ctl("eval", f"application:set_env(rabbit, max_message_size, {128 * MIB}).")
-    found = sorted(len(message.body) for message in await drain(broker.url, queue))
+    async with opened(limited.url, queue, rabbitmq_maxsize=64 * MIB) as rabbit:
+        assert rabbit.gate.maxsize == (64 * MIB - 65536) * 3 // 4
+        sizes = [2 * MIB, 10, 3 * MIB, 100_000, 2 * MIB, 5 * MIB, 10, MIB, 2 * MIB + 1, 10]
+        for _ in range(2):
+            answers = await asyncio.gather(*[rabbit.put(bytes(size)) for size in sizes])
+            for size, answer in zip(sizes, answers, strict=True):
+                assert answer is (replies.TOO_LARGE if size > 2 * MIB else None), size
+        assert rabbit.gate.maxsize == (2 * MIB - 65536) * 3 // 4
+        assert rabbit.metrics.broker_connects == 3  # one 406 taught it
+    found = sorted(len(message.body) for message in await drain(limited.url, queue))
     assert found == sorted([size for size in sizes if size <= 2 * MIB] * 2)
 
 
+@pytest.mark.parametrize("limited", [2 * MIB], indirect=True)
 @on_uvloop
-async def test_an_unproven_size_travels_alone(broker: Broker, queue: str) -> None:
+async def test_an_unproven_size_travels_alone(limited: Broker, queue: str) -> None:
     """Proven sizes are in flight on the same connection when one comes that is too large."""
-    broker.ctl("eval", f"application:set_env(rabbit, max_message_size, {2 * MIB}).")
-    try:
-        async with opened(broker.url, queue, rabbitmq_maxsize=64 * MIB) as rabbit:
-            assert await rabbit.put(bytes(2 * MIB)) is None
-            proven = [rabbit.put(bytes(2 * MIB)) for _ in range(10)]
-            large = rabbit.put(bytes(2 * MIB + 1))
-            proven += [rabbit.put(bytes(2 * MIB)) for _ in range(10)]
-            assert await asyncio.gather(*proven) == [None] * 20
-            assert await large is replies.TOO_LARGE
-    finally:
-        broker.ctl("eval", f"application:set_env(rabbit, max_message_size, {128 * MIB}).")
+    async with opened(limited.url, queue, rabbitmq_maxsize=64 * MIB) as rabbit:
+        assert await rabbit.put(bytes(2 * MIB)) is None
+        proven = [rabbit.put(bytes(2 * MIB)) for _ in range(10)]
+        large = rabbit.put(bytes(2 * MIB + 1))
+        proven += [rabbit.put(bytes(2 * MIB)) for _ in range(10)]
+        assert await asyncio.gather(*proven) == [None] * 20
+        assert await large is replies.TOO_LARGE
 
 
+@pytest.mark.parametrize("limited", [100_000], indirect=True)
 @on_uvloop
-async def test_a_small_maximum_harms_no_other_mail(broker: Broker, queue: str) -> None:
-    broker.ctl("eval", "application:set_env(rabbit, max_message_size, 100000).")
-    try:
-        async with opened(broker.url, queue) as rabbit:
-            sizes = [10, 200_000, 90_000, 500, 150_000, 100_000] * 5
-            answers = await asyncio.gather(*[rabbit.put(bytes(size)) for size in sizes])
-            for size, answer in zip(sizes, answers, strict=True):
-                assert answer is (replies.TOO_LARGE if size > 100_000 else None), size
-    finally:
-        broker.ctl("eval", f"application:set_env(rabbit, max_message_size, {128 * MIB}).")
+async def test_a_small_maximum_harms_no_other_mail(limited: Broker, queue: str) -> None:
+    async with opened(limited.url, queue) as rabbit:
+        sizes = [10, 200_000, 90_000, 500, 150_000, 100_000] * 5
+        answers = await asyncio.gather(*[rabbit.put(bytes(size)) for size in sizes])
+        for size, answer in zip(sizes, answers, strict=True):
+            assert answer is (replies.TOO_LARGE if size > 100_000 else None), size
 
 
 @on_uvloop

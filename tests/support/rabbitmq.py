@@ -19,6 +19,8 @@ from tests.support.ports import lasting_port
 
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 START_TIMEOUT = 60.0
+MAJOR = 4 if list(PROGRAMS.parent.glob("lib/rabbitmq_server-4.*")) else 3
+"""RabbitMQ's version: 3 or 4."""
 
 MISSING = (
     ""

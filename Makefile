@@ -31,7 +31,7 @@ endef
 
 export FASTSMTP_BUILD FIRST_MAIL
 
-.PHONY: help run test test-all wheels lint debug sanitize fuzz soak bench bench-quick bench-peers bench-plot bench-compare profile docs clean tools
+.PHONY: help run test test-all test-debian wheels lint debug sanitize fuzz soak bench bench-quick bench-peers bench-plot bench-compare profile docs clean tools
 
 help: ## say what there is (default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-13s %s\n", $$1, $$2 }'
@@ -91,6 +91,11 @@ test-all: ## make test with each of PYTHONS
 	@for python in $(PYTHONS); do \
 		$(MAKE) test PYTHON=$$python VENV=.venv-$$(basename $$python) || exit 1; \
 	done
+
+# Debian 12 (bookworm) and 13 (trixie), the one that this machine is not.
+OTHER ?= $(shell grep -q bookworm /etc/os-release && echo trixie || echo bookworm)
+test-debian: ## make test in a bare Debian of its own, OTHER=trixie or bookworm; root only
+	@sh tests/in-debian $(OTHER)
 
 wheels: ## dist/ gets a manylinux wheel for each of PYTHONS that is here, tried in a clean environment
 	@for python in $(PYTHONS); do \
@@ -156,5 +161,5 @@ docs: $(VENV)/built-$(FASTSMTP_BUILD) ## write docs/settings.md and docs/metrics
 	$(BIN)/python -m fastsmtp.process.metrics_page > docs/metrics.md
 
 clean: ## remove everything that was built or installed here
-	rm -rf build dist *.egg-info .venv* $(RUN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tools
+	rm -rf --one-file-system build dist *.egg-info .venv* $(RUN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tools
 	find fastsmtp bench -path bench/peers -prune -o \( -name '*.so' -o -name '*.c' -o -name __pycache__ \) -prune -exec rm -rf {} +

@@ -11,6 +11,7 @@ from typing import Any
 
 import aio_pika
 import pytest
+from aio_pika.abc import AbstractIncomingMessage
 
 from fastsmtp import replies
 from fastsmtp.settings import Settings
@@ -82,6 +83,21 @@ async def test_a_queue_with_other_arguments_is_used_as_it_is(
     assert "used as it is" in warning
     assert "inequivalent arg" in warning
     assert len(await drain(broker.url, queue)) == 1
+
+
+@on_uvloop
+async def test_a_stream_is_taken_for_a_queue(broker: Broker, queue: str) -> None:
+    await declare(broker.url, queue, x_queue_type="stream")
+    async with opened(broker.url, queue, rabbitmq_declare=False) as rabbit:
+        answers = await asyncio.gather(rabbit.put(b"x"), rabbit.put(bytes(3_000_000)))
+        assert answers == [None, None]
+    taken: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+    async with await aio_pika.connect(broker.url) as connection, asyncio.timeout(30):
+        channel = await connection.channel()
+        await channel.set_qos(10)
+        stream = await channel.get_queue(queue)
+        await stream.consume(taken.put, arguments={"x-stream-offset": "first"})
+        assert {len((await taken.get()).body) for _ in range(2)} == {1, 3_000_000}
 
 
 @on_uvloop

@@ -82,14 +82,14 @@ async def test_what_was_counted_is_written_at_the_end(lines: list[str]) -> None:
 
 @on_uvloop
 async def test_kinds_without_end_take_no_memory_and_few_lines(lines: list[str]) -> None:
-    limited = RateLimitedLog(log, logging.INFO, 0.5, max_kinds=10)
-    for number in range(100_000):
+    limited = RateLimitedLog(log, logging.INFO, 2, max_kinds=10)
+    for number in range(1000):
         limited.event(number, "from %d", number)
     assert len(lines) == 10
     assert len(limited._kinds) == 11
-    await eventually(lambda: len(lines) == 11, 3)
-    assert lines[-1] == "more than 10 kinds of such events (99990 like this in S)"
-    await asyncio.sleep(0.6)
+    await eventually(lambda: len(lines) == 11, 3 * 2)
+    assert lines[-1] == "more than 10 kinds of such events (990 like this in S)"
+    await asyncio.sleep(2.1)
     limited.event("new", "there is room again")
     assert lines[-1] == "there is room again"
 

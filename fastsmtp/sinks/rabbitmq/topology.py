@@ -177,7 +177,8 @@ class Topology:
         declaration's sync takes the transaction along; nothing but time helps a quorum queue.
         RabbitMQ 4 finds no files of such a quorum queue either: it has no leader then.
         """
-        if await self._is_classic(connection):
+        kind = self._settings.rabbitmq_queue_type or await self.queue_type(connection)
+        if kind == "classic":
             with suppress(ChannelClosed):  # no permission for it
                 async with connection.channel() as channel:
                     other = await channel.declare_queue(
@@ -186,23 +187,6 @@ class Topology:
                     await other.delete(timeout=TIMEOUT)
                 return
         await asyncio.sleep(FLUSH_TIME)
-
-    async def _is_classic(self, connection: AbstractConnection) -> bool:
-        """Whether the broker takes it as one; where its own default decided, it is asked."""
-        kind = self._settings.rabbitmq_queue_type
-        if kind:
-            return kind == "classic"
-        try:
-            async with connection.channel() as channel:
-                await channel.declare_queue(
-                    self.queue,
-                    durable=True,
-                    arguments=self.arguments() | {"x-queue-type": "classic"},
-                    timeout=TIMEOUT,
-                )
-        except ChannelClosed:
-            return False
-        return True
 
     async def _bind(self, connection: AbstractConnection) -> None:
         try:

@@ -219,11 +219,10 @@ class Lifted:
         """A value is not of its header's type, `expected`; the header stays in the MIME."""
         self._metrics.headers_malformed += 1
         self._malformed += 1
-        about = {"peer": self._peer}
+        about: dict[str, object] = {"peer": self._peer}
         if self._malformed <= MAX_LOGGED:
-            log.warning(
-                "header X-MQ-%s does not parse: %s", printable(name), printable(value), extra=about
-            )
+            about["value"] = printable(value)
+            log.warning("header X-MQ-%s does not parse", printable(name), extra=about)
         elif self._malformed == MAX_LOGGED + 1:
             log.warning("more X-MQ headers of this message do not parse", extra=about)
 

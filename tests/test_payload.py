@@ -284,7 +284,8 @@ def test_a_received_field_may_be_prepended():
 def test_what_does_not_parse_is_logged_on_one_line(caplog):
     compose(b"X-MQ-Priority: hi\x1b[31m\r\n there\r\n\r\n")
     (record,) = caplog.records
-    assert record.getMessage() == "header X-MQ-priority does not parse: hi?[31m there"
+    assert record.getMessage() == "header X-MQ-priority does not parse"
+    assert record.value == "hi?[31m there"
 
 
 @pytest.mark.parametrize("name", [b"Priority", b"Envelope"])
@@ -292,7 +293,7 @@ def test_a_message_gets_few_lines_in_the_log(caplog, name):
     _, metrics = compose((b"X-MQ-%b: no\r\n" % name) * 900 + b"\r\n")
     assert metrics.headers_malformed == 900
     lines = [record.getMessage() for record in caplog.records]
-    assert lines == [f"header X-MQ-{name.decode().lower()} does not parse: no"] * 3 + [
+    assert lines == [f"header X-MQ-{name.decode().lower()} does not parse"] * 3 + [
         "more X-MQ headers of this message do not parse"
     ]
 

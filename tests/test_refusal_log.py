@@ -137,3 +137,14 @@ def test_nothing_in_an_address_forges_another_field(start_daemon):
     (line,) = [line for line in daemon.log.splitlines() if "refused" in line]
     assert re.findall(r" (\w+)=", line) == ["session", "client", "envelope"]
     assert r'"x\x20user=root\x20client=192.0.2.1"@example.com' in line
+
+
+def test_nothing_in_a_header_forges_another_field(start_daemon):
+    daemon = start_daemon()
+    with Wire(daemon.port) as client:
+        client.ehlo()
+        assert client.mail(b"X-MQ-Priority: 1 user=root client=192.0.2.1\r\n\r\n").code == 250
+    until(lambda: "does not parse" in daemon.log)
+    (line,) = [line for line in daemon.log.splitlines() if "does not parse" in line]
+    assert re.findall(r" (\w+)=", line) == ["session", "client", "value"]
+    assert line.endswith(r" value=1\x20user=root\x20client=192.0.2.1")

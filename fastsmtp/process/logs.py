@@ -46,7 +46,8 @@ def ignored(error: "sys.UnraisableHookArgs") -> None:
 def fields(record: logging.LogRecord) -> dict[str, str]:
     """What the event is about: the log call's `extra`.
 
-    It may hold "peer" (a Peer), "envelope" and "recipient" (addresses), and "ids" (a list).
+    It may hold "peer" (a Peer), "envelope" and "recipient" (addresses), "value" (of a header), and
+    "ids" (a list).
     """
     found: dict[str, str] = {}
     peer: Peer | None = getattr(record, "peer", None)
@@ -55,10 +56,10 @@ def fields(record: logging.LogRecord) -> dict[str, str]:
         found["client"] = peer.remote_ip
         if peer.user:
             found["user"] = peer.user
-    for name in ("envelope", "recipient"):
-        address = getattr(record, name, None)
-        if address is not None:
-            found[name] = address
+    for name in ("envelope", "recipient", "value"):
+        text = getattr(record, name, None)
+        if text is not None:
+            found[name] = text
     ids: Sequence[str] = getattr(record, "ids", ())
     if ids:
         found["ids"] = ",".join(ids)

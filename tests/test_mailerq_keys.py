@@ -315,6 +315,16 @@ def test_an_empty_name_beside_another_opens_no_door(
     assert f"{empty} is empty, {full} (config.txt:{1 if first else 2}) holds" in warning
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_an_empty_file_under_another_name_opens_no_door(sources: Sources, first: bool) -> None:
+    held = sources.file("\n", "held")
+    lines = ["smtp-range: 10.0.0.0/8", f"smtp-ranges: @{held}"]
+    content = "\n".join(lines if first else lines[::-1])
+    assert sources.load(content)[0].smtp_range == values.NETWORKS.parse("10.0.0.0/8")
+    [warning] = sources.warnings(content)
+    assert "smtp-ranges is empty, smtp-range" in warning
+
+
 def test_a_later_source_wins_under_either_name(sources: Sources) -> None:
     def range_of(*given: object) -> object:
         return values.NETWORKS.write(sources.load(*given)[0].smtp_range)

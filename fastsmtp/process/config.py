@@ -178,15 +178,23 @@ def _last(source: Iterable[Given], found: _Findings) -> dict[str, Given]:
     for given in source:
         key = mailerq.ALIASES.get(given.key, given.key)
         before = last.get(key)
-        if before is not None and before.key != given.key and bool(before.text) != bool(given.text):
+        if before is not None and before.key != given.key and _empty(before) != _empty(given):
             # A file that lists every key MailerQ has ever had: the empty one takes nothing back.
-            empty, given = (before, given) if given.text else (given, before)
+            empty, given = (given, before) if _empty(given) else (before, given)
             found.warnings.append(_still_holds(empty, given))
         elif before is not None:
             named = _named(given.key) + (f" ({before.key})" if before.key != given.key else "")
             found.warnings.append(f"{given.source}: {named} is given twice, this value holds")
         last[key] = given
     return last
+
+
+def _empty(given: Given) -> bool:
+    """Whether the value, or the file that holds it, is empty; reading it will tell what fails."""
+    try:
+        return not _value(given.text)
+    except ValueError:
+        return False
 
 
 def _still_holds(empty: Given, given: Given) -> str:
@@ -199,7 +207,7 @@ def _take_value(key: str, given: Given, found: _Findings) -> None:
     value, broken = None, False
     try:
         if text.startswith("@/"):
-            text, shown = _content(text[1:]).strip(), f"the content of {text[1:]}"
+            text, shown = _value(text), f"the content of {text[1:]}"
         before = found.given.get(key)
         if not text and before and key in found.values and given.key not in (key, before.key):
             found.warnings.append(_still_holds(given, before))  # only its own name takes it back
@@ -259,6 +267,11 @@ def _make_address(found: _Findings) -> None:
             f"({found.given[key].source}), {mask_broker(BROKER.write(address))}, found "
             f"{mask_broker(BROKER.write(made))}: remove one of the two"
         )
+
+
+def _value(text: str) -> str:
+    """A value as it was written, or what the file holds that it names as @/path."""
+    return _content(text[1:]).strip() if text.startswith("@/") else text
 
 
 def _content(path: str) -> str:

@@ -118,7 +118,7 @@ class Settings:
         "With smtp-password: a client must AUTH with this pair before MAIL.",
     )
     smtp_password: str = setting(
-        "Access", values.TEXT, "", "The password of smtp-username.", secret=True
+        "Access", values.SECRET, "", "The password of smtp-username.", secret=True
     )
     smtp_auth: str = setting(
         "Access",

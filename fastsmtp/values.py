@@ -7,6 +7,7 @@ secret. `parse(write(value)) == value`, passwords in broker addresses aside: tho
 
 import os
 import re
+import unicodedata
 from collections.abc import Callable
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -241,6 +242,13 @@ def _read_text(text: str) -> str:
     return text
 
 
+def _read_secret(text: str) -> str:
+    """Any password that can be typed: what is not printable, but no control, is shown nowhere."""
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in text):
+        raise ValueError
+    return text
+
+
 def _read_name(text: str) -> str:
     """AMQP 0-9-1 §4.2.5.3: a short string is at most 255 octets."""
     _within(len(text.encode()), 1, 255)
@@ -256,7 +264,7 @@ def _read_domain(text: str) -> str:
 def _read_auth(text: str) -> str:
     if not re.fullmatch("file:///.+|hardcoded://[^:,]+:[^,]+(,[^:,]+:[^,]+)*", text):
         raise ValueError
-    return _read_text(text)
+    return _read_secret(text)
 
 
 def _read_threads(text: str) -> int:
@@ -327,6 +335,7 @@ PATHS = _kind(
     empty=(),
 )
 TEXT = _kind("text without control characters", _read_text)
+SECRET = _kind("text without control characters", _read_secret)
 PATH = _kind("a path without control characters", _read_text)
 NAME = _kind("a name of at most 255 bytes without control characters", _read_name)
 DOMAIN = _kind("a host name such as mx1.example.com", _read_domain)

@@ -410,6 +410,29 @@ def test_parts_make_the_address_of_the_broker(sources: Sources, content: str, ur
     assert warnings == []
 
 
+UNPRINTABLE = "a\u00a0b\u3000c\u200dd\u00ade\U0001faff"
+"""No-break space, joiner of emoji, soft hyphen and the like: in a password all of them count."""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"smtp-password: {UNPRINTABLE}",
+        f"smtp-auth: hardcoded://user:{UNPRINTABLE}",
+        f"rabbitmq-password: {UNPRINTABLE}",
+    ],
+)
+def test_a_password_may_have_characters_that_are_not_printable(sources: Sources, line: str) -> None:
+    content = f"{QUIET}smtp-insecure-auth: 1\nsmtp-username: u\nsmtp-password: x\n{line}"
+    settings = sources.load(content)[0]
+    [url] = settings.rabbitmq_address
+    known = settings.smtp_password, settings.smtp_auth[-len(UNPRINTABLE) :], urlsplit(url).password
+    assert UNPRINTABLE in [unquote(each or "") for each in known]
+    for control in ("\x00", "\x1b", "\x7f", "\x85"):
+        [error] = sources.errors(content + control + "x")
+        assert "control characters" in error or "hardcoded://…" in error
+
+
 RAW = st.text(
     st.characters(min_codepoint=33, max_codepoint=0x24F, exclude_categories=["C", "Z"]), min_size=1
 )

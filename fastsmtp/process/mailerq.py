@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from fastsmtp.settings import SETTINGS
-from fastsmtp.values import HOSTS, NAME, TEXT, Kind
+from fastsmtp.values import HOSTS, NAME, SECRET, TEXT, Kind
 
 ALIASES = {
     "received-log-file": "received-log",
@@ -33,7 +33,7 @@ class Part(NamedTuple):
 BROKER_PARTS = {
     "rabbitmq-host": Part(HOSTS),
     "rabbitmq-user": Part(TEXT),
-    "rabbitmq-password": Part(TEXT, secret=True),
+    "rabbitmq-password": Part(SECRET, secret=True),
     "rabbitmq-vhost": Part(NAME),
 }
 """What makes `rabbitmq-address` in files of MailerQ 3, each value raw."""

@@ -71,7 +71,7 @@ def test_bytes_that_are_not_utf8_do_no_harm_in_a_comment(sources: Sources) -> No
     assert sources.load(b"# caf\xe9\nsmtp-port: 26\n")[0].smtp_port == (26,)
     assert sources.errors(b"rabbitmq-outbox: caf\xe9") == [
         "config.txt:1: rabbitmq-outbox: expected a name of at most 255 bytes without control "
-        "characters, found 'caf\\udce9'"
+        "characters, found 'caf\\udce9' (the file is not UTF-8)"
     ]
 
 

@@ -325,6 +325,16 @@ def test_an_empty_file_under_another_name_opens_no_door(sources: Sources, first:
     assert "smtp-ranges is empty, smtp-range" in warning
 
 
+@pytest.mark.parametrize("key", ["smtp-range", "smtp-auth", "rabbitmq-password"])
+def test_an_empty_file_is_told_since_the_default_may_be_an_open_door(
+    sources: Sources, key: str
+) -> None:
+    held = sources.file("\n", "held")
+    assert sources.warnings(f"{QUIET}{key}: @{held}") == [
+        f"config.txt:2: {key}: the content of held is empty, the default holds"
+    ]
+
+
 def test_a_later_source_wins_under_either_name(sources: Sources) -> None:
     def range_of(*given: object) -> object:
         return values.NETWORKS.write(sources.load(*given)[0].smtp_range)
@@ -531,6 +541,12 @@ def test_a_wrong_password_is_not_shown(sources: Sources) -> None:
             "config.txt:1: rabbitmq-password: expected text without control characters, "
             f"found {shown}"
         ]
+
+
+def test_a_file_that_is_not_utf8_is_told_so(sources: Sources) -> None:
+    latin = f"{QUIET}rabbitmq-password: p\u00e4ss".encode("latin-1")
+    [error] = sources.errors(latin)
+    assert error.endswith("found a value that is not shown (the file is not UTF-8)")
 
 
 def test_what_check_shows_holds_no_password_of_parts(sources: Sources) -> None:

@@ -226,6 +226,8 @@ def _take_value(key: str, given: Given, found: _Findings) -> None:
     found.broken.discard(key)
     if broken:
         found.broken.add(key)
+    elif not text and given.text:
+        found.warnings.append(f"{given.source}: {given.key}: {shown} is empty, the default holds")
     elif value is not None:
         found.values[key] = value
         if _QUOTED.fullmatch(text) and not _about(key).secret:
@@ -303,6 +305,8 @@ def _hint(kind: Kind, text: str) -> str:
     """What whoever knows other config files has to know of ours."""
     if _QUOTED.fullmatch(text):
         return " (values take no quotes)"
+    if re.search("[\\udc80-\\udcff]", text):  # what is no UTF-8, as `_content` reads it
+        return " (the file is not UTF-8)"
     if re.search(r"\s#", text):
         return " (comments stand on lines of their own)"
     if kind in (NETWORKS, ADDRESSES) and "," in text:

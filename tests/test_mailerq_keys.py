@@ -325,6 +325,15 @@ def test_an_empty_file_under_another_name_opens_no_door(sources: Sources, first:
     assert "smtp-ranges is empty, smtp-range" in warning
 
 
+def test_what_one_name_takes_back_does_not_take_back_the_other(sources: Sources) -> None:
+    content = "smtp-ranges: 10.0.0.0/8\nsmtp-range: 192.0.2.0/24\nsmtp-range:"
+    assert sources.load(content)[0].smtp_range == values.NETWORKS.parse("10.0.0.0/8")
+    assert sources.warnings(content) == [
+        "config.txt:3: smtp-range is given twice, this value holds",
+        "config.txt:3: smtp-range is empty, smtp-ranges (config.txt:1) holds",
+    ]
+
+
 @pytest.mark.parametrize("key", ["smtp-range", "smtp-auth", "rabbitmq-password"])
 def test_an_empty_file_is_told_since_the_default_may_be_an_open_door(
     sources: Sources, key: str

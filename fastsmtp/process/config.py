@@ -174,16 +174,23 @@ def _take(source: Iterable[Given], found: _Findings) -> None:
 
 def _last(source: Iterable[Given], found: _Findings) -> dict[str, Given]:
     """The value of each setting that holds within one source."""
-    last: dict[str, Given] = {}
+    by_name: dict[str, Given] = {}  # in the order of what holds
     for given in source:
+        if by_name.pop(given.key, None) is not None:
+            found.warnings.append(
+                f"{given.source}: {_named(given.key)} is given twice, this value holds"
+            )
+        by_name[given.key] = given
+    last: dict[str, Given] = {}
+    for given in by_name.values():
         key = mailerq.ALIASES.get(given.key, given.key)
         before = last.get(key)
-        if before is not None and before.key != given.key and _empty(before) != _empty(given):
+        if before is not None and _empty(before) != _empty(given):
             # A file that lists every key MailerQ has ever had: the empty one takes nothing back.
             empty, given = (given, before) if _empty(given) else (before, given)
             found.warnings.append(_still_holds(empty, given))
         elif before is not None:
-            named = _named(given.key) + (f" ({before.key})" if before.key != given.key else "")
+            named = f"{given.key} ({before.key})"
             found.warnings.append(f"{given.source}: {named} is given twice, this value holds")
         last[key] = given
     return last

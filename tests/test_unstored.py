@@ -203,3 +203,32 @@ async def test_nobody_looks_for_a_queue_that_is_there(monkeypatch: pytest.Monkey
         await asyncio.sleep(1)
         assert broker.seen.count("Queue.Declare") == declared
         assert not rabbit.metrics.broker_failures[-1][1].startswith("unroutable")
+
+
+@on_uvloop
+async def test_a_publish_that_is_not_allowed_is_one_line_and_not_ready_though_the_login_works(
+    broker: Broker, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The channel closes over each, and the next one opens: the broker was never away."""
+    caplog.set_level(logging.INFO)
+    await asyncio.to_thread(broker.ctl, "add_user", queue, "hunter2")
+    await asyncio.to_thread(broker.ctl, "set_permissions", queue, ".*", "^$", ".*")
+    url = broker.url.replace("guest:guest", f"{queue}:hunter2")
+    async with opened(url, queue) as rabbit:
+        for _ in range(IN_A_ROW):
+            await eventually(lambda: rabbit.gate.refusal is None, 10)
+            assert await rabbit.put(b"x") is replies.NOT_STORED
+        await eventually(lambda: rabbit.gate.refusal is None, 10)
+        assert "refused" in ready(rabbit)
+        assert "ACCESS_REFUSED" in ready(rabbit)
+        (line,) = warnings(caplog, "")
+        assert line.startswith(f"refused: RabbitMQ refused a publish to queue '{queue}' ")
+        assert "ACCESS_REFUSED - access to exchange 'amq.default'" in line
+        assert "permissions" in line
+        assert caplog.text.count("RabbitMQ is connected") == 1
+        assert "RabbitMQ is back" not in caplog.text
+        await asyncio.to_thread(broker.ctl, "set_permissions", queue, ".*", ".*", ".*")
+        await eventually(lambda: rabbit.gate.refusal is None, 10)
+        assert await rabbit.put(b"y") is None
+        assert ready(rabbit) == ""
+    await asyncio.to_thread(broker.ctl, "delete_user", queue)

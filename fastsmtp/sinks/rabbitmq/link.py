@@ -135,8 +135,11 @@ class Link:
             reason = await self._watch(connection, underlay)
         finally:
             self._connection = None
+            refused = publisher.unconfirmed if isinstance(reason, ChannelClosed) else 0
             goes_on = publisher.detach(reason)
-            self._presence.went(self, f"{public(address)}: {words(reason)}")
+            if refused and not goes_on:
+                self._unstored.refused(refused, words(reason))
+            self._presence.went(self, f"{public(address)}: {words(reason)}", refused > 0)
         if goes_on or loop.time() - began > LAST_DELAY:
             self._delay = FIRST_DELAY
         else:

@@ -20,7 +20,10 @@ LONG_AWAY = 60.0
 """Seconds without a broker after which clients are sent away at the greeting."""
 
 HINT = "To run without a broker: rabbitmq-address: none"
-REFUSED_HINT = "Look at user, password and vhost in rabbitmq-address, and at the broker's log"
+REFUSED_HINT = (
+    "Look at user, password and vhost in rabbitmq-address, at rabbitmq-exchange, and at the "
+    "broker's log"
+)
 
 
 class Presence:
@@ -35,6 +38,7 @@ class Presence:
         self._lame: set[object] = set()  # connections that the log says are missing
         self._blocked: set[object] = set()  # of them, those that the broker has blocked
         self._told: set[str] = set()  # what the log knows of the broker that is away: the hints
+        self._is_refusal = False  # it is away for a publish that it refused: others log that
         self._closed = False
         self._greeting: asyncio.TimerHandle | None = None
         self._update()
@@ -53,22 +57,28 @@ class Presence:
         if bulk:
             return
         if not self._up:
-            log.info("RabbitMQ is %s: %s", "back" if self._told else "connected", where)
+            if self._told or not self._is_refusal:
+                log.info("RabbitMQ is %s: %s", "back" if self._told else "connected", where)
             self._told.clear()
+            self._is_refusal = False
             self._metrics.trouble = ""
             self._end()
             self._gate.greeting = None
         self._up.add(connection)
         self._update()
 
-    def went(self, connection: object, reason: str) -> None:
-        """A connection is lost."""
+    def went(self, connection: object, reason: str, is_refusal: bool = False) -> None:
+        """A connection is lost; `is_refusal`: over a publish, and the log knows it already."""
         self.unblocked(connection)
         if connection in self._up:
             self._up.remove(connection)
             if not self._up:
                 self._stay_away()
-                self._tell(f"RabbitMQ went away ({reason})")
+                self._is_refusal = is_refusal
+                if is_refusal:
+                    self._metrics.trouble = f"RabbitMQ refused a publish ({reason})"
+                else:
+                    self._tell(f"RabbitMQ went away ({reason})")
 
     def failed(self, connection: object, tried: str, refused: bool) -> None:
         """All addresses were tried in vain; `refused`: a broker was there and let us not in."""

@@ -1,8 +1,8 @@
 """Publishes that the broker did not store: what the log and `/ready` say of them.
 
-Returned (unroutable), nacked, or not confirmed in time. The log gets one line per minute and reason
-at most; the metrics keep the last few, from which `/ready` is decided. Says when to look whether a
-missing queue is back; looks at nothing itself. Publishes that succeed cost nothing here.
+Returned (unroutable), nacked, refused, or not confirmed in time. The log gets one line per minute
+and reason at most; the metrics keep the last few, from which `/ready` is decided. Says when to look
+whether a missing queue is back; looks at nothing itself. Publishes that succeed cost nothing here.
 """
 
 import logging
@@ -71,6 +71,20 @@ class Unstored:
             "queue is full and its overflow is reject-publish, or fewer than a majority of a "
             "quorum queue's members are up. Mail is answered 451 4.3.0",
             self._target,
+        )
+
+    def refused(self, publishes: int, reason: str) -> None:
+        """The broker closed the channel over a publish, for a `reason` other than its size."""
+        for _ in range(min(publishes, IN_A_ROW)):
+            self._count(f"refused: RabbitMQ refused a publish to {self._target} ({reason})")
+        self._log.event(
+            ("refused", reason),
+            "refused: RabbitMQ refused a publish to %s and closed the channel (%s). Publishes "
+            "whose mail is answered 451 4.3.0: %d. Look at the permissions of the user in "
+            "rabbitmq-address, and at rabbitmq-exchange",
+            self._target,
+            reason,
+            publishes,
         )
 
     def timed_out(self, publishes: int, seconds: float) -> None:

@@ -240,6 +240,22 @@ def test_check_connect_says_what_mail_would_meet_and_makes_nothing(
     assert there(broker) == before
 
 
+def test_check_connect_knows_that_a_missing_queue_may_not_be_declared(
+    run: Run, broker: Broker, queue: str
+) -> None:
+    broker.ctl("add_user", queue, "hunter2")
+    broker.ctl("set_permissions", queue, "^$", ".*", ".*")
+    before = there(broker)
+    url = broker.url.replace("guest:guest", f"{queue}:hunter2")
+    status, _, bad = look(run, url, "--rabbitmq-inbox", queue)
+    assert status == 1
+    assert f"the queue '{queue}' is missing and may not be declared: mail will be " in bad[0]
+    assert bad[0].endswith(f"ACCESS_REFUSED - access to queue '{queue}' in vhost '/' refused for "
+                           f"user '{queue}'")  # fmt: skip
+    assert there(broker) == before
+    broker.ctl("delete_user", queue)
+
+
 @pytest.mark.parametrize(
     ("kind", "durable"), [("quorum", True), ("classic", True), ("classic", False)]
 )

@@ -99,12 +99,17 @@ class Examination:
             found.good.append(f"the {f'{kind} {what}' if kind else what} is there")
             if self._topology.exchange and not self._declares:
                 found.good.append("whether it is bound to the exchange shows with the first mail")
-        elif self._declares:
-            found.good.append(
-                f"the {what} is missing and rabbitmq-declare is true: it will be declared"
-            )
-        else:
+        elif not self._declares:
             found.bad.append(
                 f"the {what} is missing and rabbitmq-declare is false: mail will be answered "
                 "451 4.3.5 (unroutable)"
+            )
+        elif refusal := await self._topology.refusal(connection):
+            found.bad.append(
+                f"the {what} is missing and may not be declared: mail will be answered 451 4.3.5 "
+                f"(unroutable): {refusal}"
+            )
+        else:
+            found.good.append(
+                f"the {what} is missing and rabbitmq-declare is true: it will be declared"
             )

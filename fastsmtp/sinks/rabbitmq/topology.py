@@ -11,7 +11,11 @@ import re
 from contextlib import suppress
 
 from aio_pika.abc import AbstractConnection
-from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity
+from aio_pika.exceptions import (
+    ChannelClosed,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+)
 from pamqp.commands import Exchange, Queue
 from pamqp.common import FieldTable
 
@@ -148,6 +152,23 @@ class Topology:
                 found = _FOUND.search(str(error))
                 if found and found[1] == "x-queue-type":
                     return "classic" if found[2] == "none" else found[2]
+        return ""
+
+    async def refusal(self, connection: AbstractConnection) -> str:
+        """Why the queue, which is missing, could not be declared, in the broker's words; or "".
+
+        Creates nothing: what is asked for is a queue that expires at once, which no broker makes.
+        The broker looks at name and permissions first.
+        """
+        try:
+            async with connection.channel() as channel:
+                await channel.declare_queue(
+                    self.queue, durable=True, arguments={"x-expires": 0}, timeout=TIMEOUT
+                )
+        except ChannelPreconditionFailed:
+            return ""
+        except ChannelClosed as error:
+            return str(error)
         return ""
 
     async def explain_silence(self, connection: AbstractConnection) -> str:

@@ -72,6 +72,15 @@ async def test_amqps(tls_broker: Broker, pki: SimpleNamespace, queue: str) -> No
     assert [len(message.body) for message in found] == [3_000_000, 1]
 
 
+@on_uvloop
+async def test_a_port_with_tls_is_told(
+    tls_broker: Broker, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(tls_broker.tls_url.replace("amqps:", "amqp:"), queue) as rabbit:
+        assert await rabbit.put(b"x") is replies.NOT_STORED
+    assert "the port answers with TLS: use amqps://" in caplog.text
+
+
 def test_files_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing.pem")
     for key in ("rabbitmq_ca", "rabbitmq_certificate"):

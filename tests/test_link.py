@@ -202,6 +202,26 @@ async def test_a_port_without_tls_is_told(
     assert "the port answers without TLS: use amqp://" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "greeting", [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 400 \r\n\r\n", b"AMQP\0\1\0\0"]
+)
+@on_uvloop
+async def test_a_port_of_another_service_is_told_at_once(
+    greeting: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        await reader.read()  # as long as the client stays
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with opened(f"amqp://127.0.0.1:{port}/", "inbox"):
+            pass
+    assert "RabbitMQ cannot be reached" in caplog.text
+    assert "(the port answers, but not with AMQP 0-9-1: " in caplog.text
+
+
 @on_uvloop
 async def test_greeting_after_a_long_absence(
     own_broker: Broker, queue: str, monkeypatch: pytest.MonkeyPatch

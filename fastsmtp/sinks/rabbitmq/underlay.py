@@ -45,9 +45,22 @@ WORKING = {"aio-pika": (10, 2, 1), "aiormq": (7, 2, 4), "pamqp": (4, 0, 1)}
 OPENING_LIMIT = 64 * 1024
 """Octets that are kept of what the broker says until the connection is up."""
 
+METHOD_FRAME = b"\x01"
+"""First octet of a broker's answer."""
+
 PLAIN_PORT = (
     "the port answers without TLS: use amqp:// instead of amqps://, or the port where the broker "
     "speaks TLS (5671 by default)"
+)
+
+TLS_PORT = (
+    "the port answers with TLS: use amqps:// instead of amqp://, or the port where the broker "
+    "speaks AMQP without TLS (5672 by default)"
+)
+
+NO_AMQP = (
+    "the port answers, but not with AMQP 0-9-1: is it another service's? RabbitMQ's is 5672 by "
+    "default"
 )
 
 SILENCE = 1.0
@@ -106,6 +119,9 @@ class _Reader(asyncio.StreamReader):
         others = self.confirms.take(bytes(data))
         if self.opening is not None:
             self.opening = (self.opening + others)[:OPENING_LIMIT]
+            if self.opening and not self.opening.startswith(METHOD_FRAME):
+                self.set_exception(ConnectionError(NO_AMQP))
+                return
         now = self._loop.time()
         if others:
             super().feed_data(others)
@@ -141,6 +157,13 @@ class _Transport(TransportFactory):
             raise AMQPConnectionError(*why) from error
         self.writer = asyncio.StreamWriter(transport, protocol, self.reader, loop)
         return self.reader, self.writer
+
+    def foreign(self) -> str:
+        """What the port speaks instead of AMQP; "" where it said nothing, or AMQP."""
+        said = self.reader.opening if self.writer is not None else None
+        if not said or said.startswith(METHOD_FRAME):
+            return ""
+        return TLS_PORT if said.startswith(b"\x15\x03") else NO_AMQP  # an alert
 
     def last_words(self) -> str:
         """Why the broker closed the connection while it was opened; "" where it did not."""
@@ -216,6 +239,8 @@ async def connect(url: str, context: ssl.SSLContext | None) -> Connection:
         await connection.hang_up()
         if isinstance(error, ProbableAuthenticationError):
             raise RefusedError(str(error)) from error
+        if isinstance(error, Exception) and (words := connection.ends.foreign()):
+            raise AMQPConnectionError(words) from error
         # aiormq drops the broker's own words.
         if isinstance(error, InvalidFrameError) and (words := connection.ends.last_words()):
             raise RefusedError(words) from error

@@ -1,7 +1,9 @@
 from fastsmtp._content cimport Content
+from fastsmtp._durations cimport Durations
 from fastsmtp.envelope cimport Envelope
 from fastsmtp.gate cimport Gate
 from fastsmtp.peer cimport Peer
+from fastsmtp.questions cimport Credentials, Message, Question
 from fastsmtp.replies cimport Reply
 
 # What the client may say: one at a time.
@@ -21,8 +23,7 @@ cdef enum Phase:
     DATA
     CHUNK  # of BDAT
     REFUSED_CHUNK  # its octets are thrown away, then the refusal is said
-    WAITING  # for what becomes of a finished message; input is kept
-    CHECKING  # for what the credentials are worth; input is kept
+    WAITING  # for the answer to the question; input is kept
     HANDSHAKE  # of TLS: the caller's
     CLOSED
 
@@ -47,6 +48,7 @@ cdef class Rules:
     cdef bint tls  # a certificate is there
     cdef bint auth  # a client must authenticate
     cdef bint insecure_auth
+    cdef dict asked  # by command, the type of question that it waits for; None: it waits for none
 
     cdef bytes hello(self, maxsize, bint secure)
 
@@ -56,6 +58,7 @@ cdef class Session:
     cdef Rules rules
     cdef Gate gate
     cdef dict said  # the metrics' replies, by kind
+    cdef Durations reply_seconds  # of messages, the metrics'
     cdef object refusals  # where refusals are reported
 
     # Connection
@@ -75,19 +78,24 @@ cdef class Session:
     cdef readonly unsigned long long progress
     cdef Exchange exchange
     cdef str user  # of the credentials at hand
-    cdef readonly tuple credentials
+    cdef readonly Question question  # what the session waits for, or None
+    cdef Reply accepted  # what a command is answered with where the question's answer allows it
 
     # Transaction
-    cdef readonly Envelope envelope
+    cdef Envelope envelope
+    cdef Message message  # from the beginning of its content
     cdef Content content
     cdef object chunk  # octets of the BDAT chunk that are still to come
     cdef bint last_chunk
-    cdef readonly Reply refusal  # of the message, or of a chunk, where it is known
+    cdef Reply refusal  # of the message, or of a chunk, where it is known
     cdef readonly unsigned long long received
 
     cpdef bint flows(self) noexcept
     cpdef bytes feed(self, bytes data)
-    cpdef bytes resolve(self, Reply reply)
+    cpdef bytes answer(self, Question question, Reply reply)
+    cdef int ask(self, Question question) except -1
+    cdef int decide(self, bytes command, Reply accepted) except -1
+    cdef int decided(self, bytes command, Reply reply) except -1
     cdef bytes go_on(self)
     cdef bytes take_replies(self)
     cdef int run(self, bytes data) except -1

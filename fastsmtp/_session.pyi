@@ -1,7 +1,9 @@
-from fastsmtp.envelope import Envelope
+from collections.abc import Iterable
+
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
+from fastsmtp.questions import Question
 from fastsmtp.refusals import Refusals
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
@@ -12,7 +14,8 @@ NEWLINES: dict[str, int]
 class Rules:
     """What the settings say to every session of a worker."""
 
-    def __init__(self, settings: Settings) -> None: ...
+    def __init__(self, settings: Settings, asked: Iterable[type[Question]] = ()) -> None:
+        """`asked`: the questions that somebody is configured to answer."""
 
 class Session:
     """One connection's dialogue (RFC 5321). Where a method gives bytes: write them, if any."""
@@ -30,11 +33,8 @@ class Session:
     def stalled(self) -> bool:
         """There is more to be said than one write should hold: write, then `proceed`."""
     @property
-    def waiting(self) -> bool:
-        """A message is finished: take `envelope` and `pieces`, then call `resolve`."""
-    @property
-    def credentials(self) -> tuple[str, bytes] | None:
-        """User and password, to be checked: then call `authenticated`. Input is kept meanwhile."""
+    def question(self) -> Question | None:
+        """What the session waits for: find out, then call `answer`. Input is kept meanwhile."""
     @property
     def starting_tls(self) -> bool:
         """STARTTLS was accepted: read no more, write, shake hands, then call `secured`."""
@@ -68,34 +68,20 @@ class Session:
     @property
     def backlog(self) -> int:
         """Octets that came while it waited, or was stalled."""
-    @property
-    def envelope(self) -> Envelope:
-        """Of the finished message."""
-    @property
-    def refusal(self) -> Reply | None:
-        """The reply to the finished message, where it is refused whatever a sink says."""
-    @property
-    def pieces(self) -> list[bytes]:
-        """The finished message's content, in order; the list is the caller's."""
-    @property
-    def size(self) -> int:
-        """Octets of the finished message after unstuffing, before newlines were repaired."""
     def greet(self) -> bytes:
         """Give the greeting, or the refusal that the gate has instead."""
     def refuse(self) -> bytes:
         """Give 554 instead of the greeting; from then on only QUIT is answered."""
-    def authenticated(self, reply: Reply) -> bytes:
-        """Tell what the credentials are worth (235 or the refusal), and go on with the backlog."""
     def secured(self) -> None:
         """The handshake is done: what was said before is forgotten (RFC 3207 §4.2)."""
     def feed(self, data: bytes) -> bytes:
         """Take what the client sent, give the replies to all of it, unless it is `stalled` then."""
     def proceed(self) -> bytes:
         """Where it is `stalled`: go on with the backlog."""
-    def resolve(self, reply: Reply) -> bytes:
-        """Tell what became of the finished message, and go on with the backlog.
+    def answer(self, question: Question, reply: Reply) -> bytes:
+        """Take the answer to `question`, and go on with the backlog.
 
-        Nothing happens where the session was closed meanwhile.
+        Nothing happens where the session does not wait for it any more.
         """
     def abandon(self) -> None:
         """Keep nothing of the content that is coming in: at its end 452 is the `refusal`."""

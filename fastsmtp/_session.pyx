@@ -1,9 +1,9 @@
 """The SMTP session, sans-I/O: octets in, replies out, one finished message at a time.
 
-`feed` takes what the client sent and gives what to write; when a message is finished the session
-waits, keeps what a pipelining client has sent meanwhile, and goes on at `resolve`. It is the only
-owner of unread input. Reads no clock, opens no socket, knows no sink: what may come in is the
-gate's word.
+`feed` takes what the client sent and gives what to write. Where somebody else must decide, as on a
+finished message, the session has a `question`: it keeps what a pipelining client sends meanwhile,
+and goes on at `answer`. It is the only owner of unread input. It reads no clock, opens no socket
+and knows no sink: what may come in is the gate's word.
 
 The states and commands are one table, COMMANDS, near the end.
 """
@@ -24,9 +24,11 @@ from fastsmtp._parser cimport (
     parse_rcpt,
     split_command,
 )
+from fastsmtp._durations cimport now
 from fastsmtp.envelope cimport Envelope, Recipient
 from fastsmtp.gate cimport Gate
 from fastsmtp.peer cimport Peer
+from fastsmtp.questions cimport Credentials, Message, Question
 from fastsmtp.replies cimport Reply
 
 from fastsmtp import _content, replies
@@ -67,7 +69,8 @@ cdef enum:
 cdef class Rules:
     """What the settings say to every session of a worker."""
 
-    def __init__(self, settings):
+    def __init__(self, settings, asked=()):
+        self.asked = {question.command: question for question in asked if question.command} or None
         self.hostname = settings.smtp_hostname.encode()
         self.greeting = b"220 %b ESMTP fastsmtp\r\n" % self.hostname
         self.hellos = {}
@@ -105,6 +108,7 @@ cdef class Session:
         self.rules = rules
         self.gate = gate
         self.said = metrics.replies
+        self.reply_seconds = metrics.reply_seconds
         self.refusals = refusals
         self.peer = peer
         self.phase = COMMAND
@@ -118,10 +122,6 @@ cdef class Session:
     @property
     def closing(self):
         return self.phase == CLOSED
-
-    @property
-    def waiting(self):
-        return self.phase == WAITING
 
     cpdef bint flows(self) noexcept:
         return (
@@ -148,7 +148,7 @@ cdef class Session:
 
     @property
     def idle(self):
-        return self.state in (START, READY, REFUSED) and self.phase in (COMMAND, OVERLONG, CHECKING)
+        return self.state in (START, READY, REFUSED) and self.phase in (COMMAND, OVERLONG, WAITING)
 
     @property
     def filling(self):
@@ -161,14 +161,6 @@ cdef class Session:
         if self.phase < WAITING and self.content is not None:
             return self.content.held + self.backlog
         return self.backlog
-
-    @property
-    def pieces(self):
-        return self.content.pieces
-
-    @property
-    def size(self):
-        return self.content.size
 
     # What the caller does
 
@@ -183,7 +175,7 @@ cdef class Session:
         return self.take_replies()
 
     cpdef bytes feed(self, bytes data):
-        if self.phase == WAITING or self.phase == CHECKING or self.backlog > 0:
+        if self.phase == WAITING or self.backlog > 0:
             self.kept.append(data)
             self.backlog += PyBytes_GET_SIZE(data)
             return b""
@@ -195,27 +187,23 @@ cdef class Session:
     def proceed(self):
         return self.go_on() if self.stalled else b""
 
-    cpdef bytes resolve(self, Reply reply):
-        if self.phase != WAITING:
+    cpdef bytes answer(self, Question question, Reply reply):
+        if question is not self.question:
             return b""
-        if reply.code == 250:
-            self.errors = 0
+        self.question = None
         self.phase = COMMAND
-        self.reset_transaction()
-        self.give(reply)
         self.progress += 1
-        self.end_if_stopping()
-        return self.go_on()
-
-    def authenticated(self, reply):
-        if self.phase != CHECKING:
-            return b""
-        if reply.code == 235:
-            self.peer.user = self.user
-        self.phase = COMMAND
-        self.credentials = None
-        self.progress += 1
-        self.give(reply)
+        if isinstance(question, Message):
+            if reply.code == 250:
+                self.errors = 0
+            self.reset_transaction()
+            self.give(reply)
+        elif isinstance(question, Credentials):
+            if reply.code == 235:
+                self.peer.user = (<Credentials> question).user
+            self.give(reply)
+        else:
+            self.decided(question.command, reply)
         self.end_if_stopping()
         return self.go_on()
 
@@ -439,16 +427,14 @@ cdef class Session:
         """Let the caller find out what they are worth; a name that nobody can have is no user."""
         if user is None:
             return self.say(replies.BAD_CREDENTIALS)
-        self.user = user
-        self.credentials = (user, password)
-        self.phase = CHECKING
-        return 0
+        return self.ask(Credentials(self.peer, user, password))
 
     # The content
 
     cdef Py_ssize_t take_data(self, bytes data, Py_ssize_t at) except -2:
         cdef Py_ssize_t stop = self.content.feed_data(data, at)
         self.received += (PyBytes_GET_SIZE(data) if stop < 0 else stop) - at
+        self.message.size = self.content.size
         if stop < 0:
             return PyBytes_GET_SIZE(data)
         self.finish_message()
@@ -457,6 +443,7 @@ cdef class Session:
     cdef Py_ssize_t take_chunk(self, bytes data, Py_ssize_t at) except -2:
         cdef Py_ssize_t stop = self.chunk_end(data, at)
         self.content.feed_chunk(data, at, stop)
+        self.message.size = self.content.size
         if self.chunk == 0:
             self.end_chunk()
         return stop
@@ -495,24 +482,56 @@ cdef class Session:
 
     cdef int begin_content(self) except -1:
         self.content = Content(self.rules.newlines, self.gate.maxsize)
+        self.message = Message(self.peer, self.envelope, self.content.pieces)
         self.received = 0
         self.refusal = None
         return 0
 
     cdef int finish_message(self) except -1:
-        """The true end of the content is there: wait for what becomes of the message."""
-        cdef Py_ssize_t size = self.content.size
+        """The true end of the content is there: is the message stored?"""
+        cdef Py_ssize_t size = self.message.size
+        cdef Reply refusal = self.refusal
         self.progress += 1
+        if refusal is None:
+            if self.content.too_large:
+                refusal = replies.TOO_LARGE
+            elif size * len(self.envelope.recipients) > self.rules.maxfanout:
+                refusal = replies.TOO_LARGE
+            elif self.content.has_bare and self.rules.newlines == _content.REJECT:
+                refusal = replies.BARE_NEWLINE
+            else:
+                return self.ask(self.message)
+        self.refusals.tell(refusal, self.peer, self.envelope, None, size)
+        self.reply_seconds.since(now())
+        self.phase = COMMAND
+        self.reset_transaction()
+        self.give(refusal)
+        return self.end_if_stopping()
+
+    # Questions
+
+    cdef int ask(self, Question question) except -1:
+        self.question = question
         self.phase = WAITING
-        if self.refusal is not None:
-            return 0
-        if self.content.too_large:
-            self.refusal = replies.TOO_LARGE
-        elif size * len(self.envelope.recipients) > self.rules.maxfanout:
-            self.refusal = replies.TOO_LARGE
-        elif self.content.has_bare and self.rules.newlines == _content.REJECT:
-            self.refusal = replies.BARE_NEWLINE
         return 0
+
+    cdef int decide(self, bytes command, Reply accepted) except -1:
+        """MAIL or RCPT is good as far as the session knows: say so, or ask first who knows more."""
+        if self.rules.asked is None or command not in self.rules.asked:
+            return self.say(accepted)
+        self.accepted = accepted
+        return self.ask(self.rules.asked[command](self.peer, self.envelope))
+
+    cdef int decided(self, bytes command, Reply reply) except -1:
+        """Whoever was asked allows the command (2yz), or its effect is taken back."""
+        if reply.code < 400:
+            return self.say(self.accepted)
+        if command == b"RCPT":
+            self.envelope.recipients.pop()
+            self.state = RECIPIENTS if self.envelope.recipients else SENDER
+        else:
+            self.reset_transaction()
+        return self.give(reply)
 
     # Replies and the end of things
 
@@ -541,9 +560,10 @@ cdef class Session:
         self.put(reply)
         self.phase = CLOSED
         self.content = None
+        self.message = None
         self.kept = []
         self.backlog = 0
-        self.credentials = None
+        self.question = None
         return 0
 
     cdef int say_and_close(self, Reply reply) except -1:
@@ -561,6 +581,7 @@ cdef class Session:
         if self.state > READY:
             self.state = READY
         self.envelope = None
+        self.message = None
         self.content = None
         self.refusal = None
         return 0
@@ -664,7 +685,7 @@ cdef int do_mail(Session session, bytes argument) except -1:
         envid=mail.envid,
     )
     session.state = SENDER
-    return session.say(SENDER_OK)
+    return session.decide(b"MAIL", SENDER_OK)
 
 
 cdef int do_rcpt(Session session, bytes argument) except -1:
@@ -680,7 +701,7 @@ cdef int do_rcpt(Session session, bytes argument) except -1:
         return refuse_recipient(session, _RCPT_PROBLEMS[error.problem], argument)
     recipients.append(Recipient(rcpt.mailbox, rcpt.notify, rcpt.orcpt))
     session.state = RECIPIENTS
-    return session.say(RECIPIENT_OK)
+    return session.decide(b"RCPT", RECIPIENT_OK)
 
 
 cdef int refuse_sender(Session session, Reply reply, bytes argument) except -1:

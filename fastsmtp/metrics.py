@@ -12,6 +12,7 @@ from typing import Any
 from fastsmtp import __version__, replies
 from fastsmtp._durations import Durations
 from fastsmtp.gate import Gate
+from fastsmtp.refusals import Refusal
 from fastsmtp.replies import Reply
 
 Snapshot = dict[str, Any]
@@ -114,9 +115,11 @@ class Metrics:
         """`reply` is given outside a session."""
         self.replies[reply.kind] = self.replies.get(reply.kind, 0) + 1
 
-    def reject(self, reply: Reply) -> None:
-        """A message came to its end and is answered with `reply`."""
-        self.rejected[reply.kind] = self.rejected.get(reply.kind, 0) + 1
+    def refused(self, refusal: Refusal) -> None:
+        """Count it where a message came to its end; `replies` are counted as they are said."""
+        if refusal.size is not None:
+            kind = refusal.reply.kind
+            self.rejected[kind] = self.rejected.get(kind, 0) + 1
 
     def snapshot(self, gate: Gate) -> Snapshot:
         """Everything, as it is now."""

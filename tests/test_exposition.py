@@ -12,8 +12,10 @@ from fastsmtp import replies
 from fastsmtp._durations import now
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import GAUGES, Metrics, total
+from fastsmtp.peer import Peer
 from fastsmtp.process import metrics_page
 from fastsmtp.process.exposition import EXPOSED, text
+from fastsmtp.refusals import Refusal
 
 ROOT = Path(__file__).parent.parent
 DASHBOARD = ROOT / "deploy" / "grafana" / "fastsmtp.json"
@@ -58,7 +60,7 @@ def test_the_page_is_what_prometheus_reads():
     metrics = Metrics()
     metrics.messages = 7
     metrics.broker_state = "blocked"
-    metrics.reject(replies.UNROUTABLE)
+    metrics.refused(Refusal(replies.UNROUTABLE, Peer("127.0.0.1", 25, "127.0.0.1", 4000), size=1))
     for seconds in (0, 0, 0.3, 100):
         metrics.reply_seconds.since(now() - seconds)
     found = shown(total([metrics.snapshot(Gate(1))], [{"restarts": 3}]))

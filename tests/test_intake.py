@@ -106,7 +106,7 @@ class Broken(Composer):
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
 def test_a_mistake_in_the_composer_is_451_and_the_session_goes_on(monkeypatch, caplog, content):
-    monkeypatch.setattr("tests.support.held.Composer", Broken)
+    monkeypatch.setattr("fastsmtp.process.worker.Composer", Broken)
     with Inside() as server, Wire(server.port) as client:
         server.sink.auto = True
         client.ehlo()
@@ -156,14 +156,14 @@ class Waits(Composer):
 
 
 def test_who_hangs_up_while_a_message_is_composed_leaks_nothing(monkeypatch, caplog):
-    monkeypatch.setattr("tests.support.held.Composer", Waits)
+    monkeypatch.setattr("fastsmtp.process.worker.Composer", Waits)
     with Inside(Forgets()) as server:
         for _ in range(3):
             with Wire(server.port) as client:
                 client.ehlo()
                 client.envelope("a@example.com", ["b@example.org"])
                 client.send(b"BDAT 500000 LAST\r\n" + b"x" * 500_000)
-                until(lambda: server.connections[0].session.waiting)
+                until(lambda: server.connections[0].session.question)
                 reset = struct.pack("ii", 1, 0)
                 client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
             until(lambda: not server.connections)

@@ -18,6 +18,7 @@ LAYERS = {
             "envelope",
             "peer",
             "refusals",
+            "questions",
             "gate",
             "ids",
             "metrics",

@@ -12,9 +12,11 @@ from fastsmtp._session import Rules, Session
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import GAUGES, Metrics, total
 from fastsmtp.peer import Peer
-from fastsmtp.refusals import Refusals
+from fastsmtp.refusals import Refusal, Refusals
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
+
+PEER = Peer("127.0.0.1", 25, "127.0.0.1", 4000)
 
 
 def bucket_of(seconds):
@@ -64,7 +66,7 @@ def test_totals_hold_what_ended_workers_counted_and_not_what_they_were():
         metrics.in_flight += times
         metrics.broker_state = "up"
         metrics.replies[replies.BYE.kind] += times
-        metrics.reject(replies.LOOP)
+        metrics.refused(Refusal(replies.LOOP, PEER, size=1))
         for _ in range(times):
             metrics.reply_seconds.since(now())
     summed = total([running.snapshot(Gate(1))], [ended.snapshot(Gate(1))])
@@ -120,14 +122,13 @@ COMMANDS = [
 def test_replies_are_counted_as_they_are_said(commands):
     metrics = Metrics()
     rules = Rules(Settings(smtp_hostname="mx.example.com"))
-    peer = Peer("127.0.0.1", 25, "127.0.0.1", 4000)
-    session = Session(rules, Gate(1000), metrics, Refusals(), peer)
+    session = Session(rules, Gate(1000), metrics, Refusals(), PEER)
     out = []
     for command in commands:
         out.append(session.feed(command))
-        if session.waiting:
+        if session.question:
             stored = replies.queued([("01", "b@example.org")])
-            out.append(session.resolve(session.refusal or stored))
+            out.append(session.answer(session.question, stored))
     said = [line[:3].decode() for line in b"".join(out).split(b"\r\n") if line[3:4] == b" "]
     hellos = b"".join(out).count(b"LIMITS RCPTMAX")
     counted = {kind: number for kind, number in metrics.replies.items() if number}

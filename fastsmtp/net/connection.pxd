@@ -1,16 +1,17 @@
 from fastsmtp._session cimport Session
-from fastsmtp.envelope cimport Envelope
 from fastsmtp.gate cimport Gate
 from fastsmtp.net.reception cimport Reception
 from fastsmtp.peer cimport Peer
+from fastsmtp.questions cimport Message, Question
 from fastsmtp.replies cimport Reply
 
 
 cdef class Connection:
     cdef Reception _reception
-    cdef object _transport, _header, _attempt
+    cdef object _transport, _header
+    cdef Question _asked
     cdef Gate _gate
-    cdef bint _tls_first, _submitted, _blocked, _going_on, _half_closed, _heard
+    cdef bint _tls_first, _blocked, _going_on, _half_closed, _heard
     cdef readonly bint _paused
     cdef str _counted
     cdef Py_ssize_t _held

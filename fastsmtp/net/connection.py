@@ -13,12 +13,11 @@ from typing import cast
 from fastsmtp import replies
 from fastsmtp._proxy import Header
 from fastsmtp._session import Session
-from fastsmtp.envelope import Envelope
-from fastsmtp.net.auth.authenticator import Attempt
 from fastsmtp.net.proxy import STARTS, introduce
 from fastsmtp.net.reception import Reception
 from fastsmtp.net.tls_stream import TlsStream
 from fastsmtp.peer import Peer, plain_address
+from fastsmtp.questions import Message, Question
 from fastsmtp.replies import Reply
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ class Connection:
     """The protocol (asyncio.Protocol) of one accepted socket."""
 
     __slots__ = (
-        "_attempt",
+        "_asked",
         "_blocked",
         "_counted",
         "_gate",
@@ -42,7 +41,6 @@ class Connection:
         "_held",
         "_paused",
         "_reception",
-        "_submitted",
         "_tls_first",
         "_transport",
         "is_shaking_hands",
@@ -65,8 +63,7 @@ class Connection:
         self._header = header
         self._transport: asyncio.Transport
         self.is_shaking_hands = False  # TLS has begun, and its handshake goes on
-        self._submitted = False  # the intake has the session's message
-        self._attempt: Attempt | None = None  # the authenticator has the session's credentials
+        self._asked: Question | None = None  # the last question that was passed on
         self._paused = False  # reading is
         self._blocked = False  # writing is: the client does not read
         self._going_on = False  # `_go_on` will run
@@ -113,15 +110,13 @@ class Connection:
         self._leave()
         self._gate.leave(self)
         self._hold(0)
-        if self._attempt is not None:
-            self._attempt.cancel()
         if self in reception.open:
             reception.open.remove(self)
             reception.places.leave()
             reception.metrics.connections_open -= 1
             if reception.refusal is not None:  # or nobody waits for it
                 reception.lost.set()
-            if reception.intake.tells:
+            if reception.tells:
                 log.debug("disconnected", extra={"peer": self.session.peer})
 
     def pause_writing(self) -> None:
@@ -200,7 +195,7 @@ class Connection:
         self.session = Session(
             reception.rules, reception.gate, reception.metrics, reception.refusals, peer
         )
-        if reception.intake.tells:
+        if reception.tells:
             log.debug("connected", extra={"peer": peer})
         reception.open.add(self)
         reception.places.enter()
@@ -292,21 +287,16 @@ class Connection:
             self._transport.write(out)
 
     def _advance(self, out: bytes) -> None:
-        """Hand a finished message over, write, close: whatever the session has come to."""
+        """Ask the session's question, write, close: whatever the session has come to."""
         session = self.session
-        while session.waiting and not self._submitted:
-            self._submitted = True
-            held, self._held = self._held, 0
-            reply = self._reception.intake.accept(session, self._answer, held)
+        while (question := session.question) is not None and question is not self._asked:
+            self._asked = question
+            if isinstance(question, Message):
+                question.held, self._held = self._held, 0
+            reply = self._reception.answerers[type(question)].ask(question, self._answered)
             if reply is None:
                 break
-            self._submitted = False
-            out += session.resolve(reply)
-        if session.credentials is not None and self._attempt is None:
-            user, password = session.credentials
-            self._attempt = self._reception.authenticator.begin(
-                session.peer, user, password, self._authenticated
-            )
+            out += session.answer(question, reply)
         if out:
             self._transport.write(out)
         if session.closing:
@@ -318,13 +308,12 @@ class Connection:
         else:
             self._regulate()
 
-    def _answer(self, envelope: Envelope, reply: Reply) -> None:
-        """What became of the message with this envelope; another one's answer is not taken."""
-        if envelope is not self.session.envelope or self not in self._reception.open:
+    def _answered(self, question: Question, reply: Reply) -> None:
+        """See `answerers.Answered`; nobody waits for it where the session or the client is gone."""
+        if question is not self.session.question or self not in self._reception.open:
             return
-        self._submitted = False
         try:
-            self._say(self.session.resolve(reply))
+            self._say(self.session.answer(question, reply))
         except Exception:
             self._fail()
 
@@ -337,18 +326,10 @@ class Connection:
             except Exception:
                 self._fail()
 
-    def _authenticated(self, reply: Reply) -> None:
-        """What the credentials are worth."""
-        self._attempt = None
-        try:
-            self._advance(self.session.authenticated(reply))
-        except Exception:
-            self._fail()
-
     @property
     def _is_answering(self) -> bool:
         """The client waits for a reply."""
-        return self._submitted or self._attempt is not None or self.session.stalled
+        return self.session.question is not None or self.session.stalled
 
     def _finish(self) -> None:
         """Close so that the last reply arrives: unread input would make the kernel reset."""
@@ -396,7 +377,7 @@ class Connection:
         gate = self._gate
         if session.filling and (session.held or gate.is_full):
             gate.enter(self)
-        elif not (session.waiting and gate.goes_on(self)):
+        elif not (session.question is not None and gate.goes_on(self)):
             gate.leave(self)
         self._hold(session.held)
         self.waits_for_memory = gate.must_wait(self)

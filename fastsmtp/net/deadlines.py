@@ -57,7 +57,7 @@ class Deadlines:
 
     def _check(self, connection: Connection, now: float, elapsed: float) -> None:
         session = connection.session
-        if session.waiting or session.credentials is not None:
+        if session.question is not None:
             connection.since = now
         elif connection.waits_for_memory:
             connection.since += elapsed

@@ -1,32 +1,30 @@
 import cython
 
-from fastsmtp._session cimport Session
-from fastsmtp.envelope cimport Envelope, Recipient
+from fastsmtp.envelope cimport Recipient
 from fastsmtp.gate cimport Gate
 from fastsmtp.metrics cimport Metrics
 from fastsmtp.payload cimport Composer, Outgoing
-from fastsmtp.peer cimport Peer
+from fastsmtp.questions cimport Message
 from fastsmtp.replies cimport Reply
 
 
 cdef class Arrival:
     cdef Intake _intake
     cdef double _begun
-    cdef Py_ssize_t _held
-    cdef readonly object answer
-    cdef readonly Peer peer
-    cdef readonly Envelope envelope
-    cdef readonly Py_ssize_t size
+    cdef readonly object answered
+    cdef readonly Message message
     cdef public list outgoing
 
     cpdef hold(self, Py_ssize_t octets)
+
+    @cython.locals(message=Message)
     cpdef Reply rejected(self, Reply reply)
 
-    @cython.locals(metrics=Metrics, outgoing=Outgoing, recipient=Recipient,
+    @cython.locals(metrics=Metrics, message=Message, outgoing=Outgoing, recipient=Recipient,
                    position=cython.Py_ssize_t)
     cdef Reply _stored(self)
 
-    @cython.locals(intake=Intake)
+    @cython.locals(intake=Intake, message=Message)
     cdef Reply _ended(self, Reply reply, list stored)
 
 
@@ -41,7 +39,7 @@ cdef class Intake:
     cdef readonly set _tasks
     cdef object _turn
 
-    cpdef Reply accept(self, Session session, answer, Py_ssize_t held)
+    cpdef Reply ask(self, Message message, answered)
 
     @cython.locals(first=Outgoing)
     cdef Reply _put(self, list outgoing, Arrival arrival)

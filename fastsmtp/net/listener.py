@@ -16,14 +16,14 @@ from fastsmtp._session import Rules
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.net.access import Access
-from fastsmtp.net.auth.authenticator import Authenticator
+from fastsmtp.net.answerer import Answerer
 from fastsmtp.net.connection import Connection, factory
 from fastsmtp.net.deadlines import Deadlines
 from fastsmtp.net.doors import Doors
-from fastsmtp.net.intake import Intake
 from fastsmtp.net.places import Places
 from fastsmtp.net.reception import Reception
 from fastsmtp.net.tls import Certificates
+from fastsmtp.questions import Question
 from fastsmtp.refusals import Refusals
 from fastsmtp.settings import Settings
 
@@ -127,23 +127,21 @@ class Listener:
         gate: Gate,
         metrics: Metrics,
         refusals: Refusals,
-        intake: Intake,
+        answerers: dict[type[Question], Answerer],
         places: Places,
-        authenticator: Authenticator,
     ) -> None:
         limit = connection_limit(settings.smtp_connections)
         certificates = Certificates(settings) if settings.smtp_certificate else None
         access = Access(settings)
         self._reception = Reception(
-            Rules(settings),
+            Rules(settings, answerers),
             gate,
             metrics,
             refusals,
-            intake,
             places,
             limit,
             access,
-            authenticator,
+            answerers,
             certificates,
         )
         self._deadlines = Deadlines(

@@ -13,9 +13,9 @@ import os
 import time
 from collections.abc import Sequence
 
-from fastsmtp.envelope import Envelope
 from fastsmtp.escaping import escaped
 from fastsmtp.peer import Peer
+from fastsmtp.questions import Message
 from fastsmtp.refusals import Refusal
 from fastsmtp.replies import Reply
 
@@ -42,10 +42,9 @@ class ReceivedLog:
         self._time = ""
         self._full = False  # the last write failed, and the log tells
 
-    def accepted(
-        self, ids: Sequence[str], envelope: Envelope, size: int, peer: Peer, reply: Reply
-    ) -> None:
-        """Write a line per recipient of a stored message; `size` in bytes of content."""
+    def accepted(self, ids: Sequence[str], message: Message, reply: Reply) -> None:
+        """Write a line per recipient of a stored message."""
+        envelope, size, peer = message.envelope, message.size, message.peer
         for message_id, recipient in zip(ids, envelope.recipients, strict=True):
             self._add(message_id, envelope.sender, recipient.mailbox, size, peer, reply)
 

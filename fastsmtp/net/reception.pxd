@@ -3,7 +3,6 @@ from fastsmtp.gate cimport Gate
 from fastsmtp.ids cimport Ids
 from fastsmtp.metrics cimport Metrics
 from fastsmtp.net.access cimport Access
-from fastsmtp.net.intake cimport Intake
 from fastsmtp.net.places cimport Places
 from fastsmtp.replies cimport Reply
 
@@ -12,11 +11,12 @@ cdef class Reception:
     cdef readonly Rules rules
     cdef readonly Gate gate
     cdef readonly Metrics metrics
-    cdef readonly Intake intake
     cdef readonly Places places
     cdef readonly Py_ssize_t limit
     cdef readonly Access access
-    cdef readonly object authenticator, certificates, lost, complaints, refusals
+    cdef readonly object certificates, lost, complaints, refusals
+    cdef readonly dict answerers
     cdef readonly set open
+    cdef readonly bint tells
     cdef public Reply refusal
     cdef readonly Ids ids

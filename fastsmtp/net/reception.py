@@ -1,6 +1,7 @@
 """What all connections of a worker share; holds it, and does nothing."""
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from fastsmtp._session import Rules
@@ -8,16 +9,18 @@ from fastsmtp.gate import Gate
 from fastsmtp.ids import Ids
 from fastsmtp.metrics import Metrics
 from fastsmtp.net.access import Access
-from fastsmtp.net.auth.authenticator import Authenticator
-from fastsmtp.net.intake import Intake
+from fastsmtp.net.answerer import Answerer
 from fastsmtp.net.places import Places
 from fastsmtp.net.proxy import Complaints
 from fastsmtp.net.tls import Certificates
+from fastsmtp.questions import Question
 from fastsmtp.refusals import Refusals
 from fastsmtp.replies import Reply
 
 if TYPE_CHECKING:
     from fastsmtp.net.connection import Connection
+
+log = logging.getLogger(__name__)
 
 
 class Reception:
@@ -25,12 +28,11 @@ class Reception:
 
     __slots__ = (
         "access",
-        "authenticator",
+        "answerers",
         "certificates",
         "complaints",
         "gate",
         "ids",
-        "intake",
         "limit",
         "lost",
         "metrics",
@@ -39,6 +41,7 @@ class Reception:
         "refusal",
         "refusals",
         "rules",
+        "tells",
     )
 
     def __init__(
@@ -47,22 +50,21 @@ class Reception:
         gate: Gate,
         metrics: Metrics,
         refusals: Refusals,
-        intake: Intake,
         places: Places,
         limit: int,
         access: Access,
-        authenticator: Authenticator,
+        answerers: dict[type[Question], Answerer],
         certificates: Certificates | None = None,
     ) -> None:
         self.rules = rules
         self.gate = gate
         self.metrics = metrics
         self.refusals = refusals
-        self.intake = intake
         self.places = places  # open connections of all workers
         self.limit = limit  # of them at most
         self.access = access
-        self.authenticator = authenticator
+        self.answerers = answerers
+        self.tells = log.isEnabledFor(logging.DEBUG)
         self.certificates = certificates
         self.open: set[Connection] = set()
         self.refusal: Reply | None = None  # what new clients are told instead of the greeting

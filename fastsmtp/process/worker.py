@@ -20,10 +20,9 @@ from setproctitle import setproctitle
 
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics, Snapshot
-from fastsmtp.net.auth import authenticator
-from fastsmtp.net.auth.authenticator import Authenticator
+from fastsmtp.net.answerer import Parts
+from fastsmtp.net.answerers import configured
 from fastsmtp.net.failures import Failures
-from fastsmtp.net.intake import Intake
 from fastsmtp.net.listener import Listener
 from fastsmtp.net.places import Places
 from fastsmtp.net.received_log import ReceivedLog
@@ -135,21 +134,28 @@ class Worker:
         self, settings: Settings, make_sink: MakeSink, places: Places, failures: Failures
     ) -> None:
         """Raises OSError or ValueError where the settings can never work."""
-        self._metrics = Metrics()
+        self.metrics = Metrics()
+        self.gate = Gate(settings.smtp_maxsize, settings.smtp_maxmemory)
+        self.sink = make_sink(settings, self.gate, self.metrics)
         self._settings = settings
-        self._gate = gate = Gate(settings.smtp_maxsize, settings.smtp_maxmemory)
-        self.sink = make_sink(settings, gate, self._metrics)
-        composer = Composer(settings, gate, self._metrics)
         self._received_log = ReceivedLog(settings.received_log) if settings.received_log else None
         self._refusal_log = RefusalLog()
-        readers = [self._refusal_log.refused]
+        readers = [self.metrics.refused, self._refusal_log.refused]
         if self._received_log is not None:
             readers.append(self._received_log.refused)
         refusals = Refusals(readers)
-        intake = Intake(gate, composer, self.sink, self._metrics, refusals, self._received_log)
-        backends = authenticator.backends(settings)
-        asked = Authenticator(backends, failures, self._metrics, refusals)
-        self._listener = Listener(settings, gate, self._metrics, refusals, intake, places, asked)
+        parts = Parts(
+            settings=settings,
+            gate=self.gate,
+            metrics=self.metrics,
+            refusals=refusals,
+            composer=Composer(settings, self.gate, self.metrics),
+            sink=self.sink,
+            failures=failures,
+            received_log=self._received_log,
+        )
+        answerers = configured(parts)
+        self.listener = Listener(settings, self.gate, self.metrics, refusals, answerers, places)
         self._told = asyncio.Event()  # to accept, or to end
         self._stopping = asyncio.Event()
 
@@ -160,7 +166,7 @@ class Worker:
 
     def snapshot(self) -> Snapshot:
         """What it has counted; one that ends takes no new mail, and its failures are past."""
-        snapshot = self._metrics.snapshot(self._gate)
+        snapshot = self.metrics.snapshot(self.gate)
         if not self.is_stopping:
             return snapshot
         ending = {"accepting": 0, "trouble": {"the worker is stopping": 1}, "broker_failures": {}}
@@ -178,7 +184,7 @@ class Worker:
 
     def retire(self) -> None:
         """End; new clients are others' from now on."""
-        self._listener.close()
+        self.listener.close()
         self._end()
 
     def _end(self) -> None:
@@ -189,7 +195,7 @@ class Worker:
         """Accept mail on `sockets` once it is told to, until it is told to end."""
         await self._told.wait()
         if not self.is_stopping:
-            await self._listener.start(
+            await self.listener.start(
                 [bound.socket for bound in sockets if not bound.tls_first],
                 [bound.socket for bound in sockets if bound.tls_first],
             )
@@ -197,7 +203,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Give mail in flight its time, then leave within a few seconds."""
-        await self._listener.stop(self._settings.smtp_grace)
+        await self.listener.stop(self._settings.smtp_grace)
         self._refusal_log.close()
         if self._received_log is not None:
             self._received_log.flush()

@@ -136,13 +136,14 @@ def _talk(parts: Iterator[bytes] | list[bytes], mode: str) -> tuple[bytes, list]
         if talk.closing:
             break
         out += talk.feed(part)
-        while talk.waiting or talk.stalled:
+        while talk.question or talk.stalled:
             if talk.stalled:
                 out += talk.proceed()
                 continue
-            recipients = [recipient.mailbox for recipient in talk.envelope.recipients]
-            messages.append((talk.envelope.sender, recipients, b"".join(talk.pieces)))
-            out += talk.resolve(talk.refusal or replies.OK)
+            message = talk.question
+            recipients = [recipient.mailbox for recipient in message.envelope.recipients]
+            messages.append((message.envelope.sender, recipients, b"".join(message.pieces)))
+            out += talk.answer(message, replies.OK)
     return out, messages
 
 

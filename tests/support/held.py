@@ -14,17 +14,13 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from fastsmtp.gate import Gate
-from fastsmtp.metrics import Metrics
 from fastsmtp.net import failures, places
-from fastsmtp.net.auth import authenticator
 from fastsmtp.net.failures import Failures
-from fastsmtp.net.intake import Intake
-from fastsmtp.net.listener import Listener, bind, turn_away
+from fastsmtp.net.listener import bind, turn_away
 from fastsmtp.net.places import Places
-from fastsmtp.payload import Composer, Outgoing
+from fastsmtp.payload import Outgoing
 from fastsmtp.process import cli, worker, workers
-from fastsmtp.refusals import Refusals
+from fastsmtp.questions import Message
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Done
@@ -76,7 +72,6 @@ class Inside:
     def __init__(self, sink: Any = None, **settings: Any) -> None:
         self.sink = sink or Held()
         self.settings = Settings(smtp_hostname="mx.example.com", **settings)
-        self.metrics = Metrics()
         self.errors: list[str] = []  # what reached the loop's exception handler
         self.grace = 0.0
         self.started = threading.Event()
@@ -86,22 +81,15 @@ class Inside:
         self.loop = asyncio.get_running_loop()
         self.loop.set_exception_handler(lambda _, context: self.errors.append(str(context)))
         self.ending = asyncio.Event()
-        self.gate = gate = Gate(self.settings.smtp_maxsize, self.settings.smtp_maxmemory)
-        composer = Composer(self.settings, gate, self.metrics)
-        refusals = Refusals()
-        self.intake = Intake(gate, composer, self.sink, self.metrics, refusals)
         memory = places.create()
         counts = Places(memory, 0)
         os.close(memory)
         memory = failures.create()
         failed = Failures(memory, 0)
         os.close(memory)
-        asked = authenticator.Authenticator(
-            authenticator.backends(self.settings), failed, self.metrics, refusals
-        )
-        self.listener = Listener(
-            self.settings, gate, self.metrics, refusals, self.intake, counts, asked
-        )
+        made = worker.Worker(self.settings, lambda *_: self.sink, counts, failed)
+        self.intake = made.listener._reception.answerers[Message]
+        self.metrics, self.gate, self.listener = made.metrics, made.gate, made.listener
         sockets = bind(("127.0.0.1",), (0,))
         self.port: int = sockets[0].getsockname()[1]
         tls_sockets = bind(("127.0.0.1",), (0,)) if self.settings.smtp_certificate else []

@@ -1,4 +1,4 @@
-"""Credentials that a client gave become a reply: what combines back ends, delays and counts.
+"""Answers `Credentials`: asks the back ends, delays failures and counts.
 
 A success is told at once, a failure after a delay that grows with the failures of the address.
 Each attempt is one task while a back end is asked, and a timer while its answer is kept back.
@@ -8,18 +8,18 @@ What is logged never holds a name or a password: people type the one where the o
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from fastsmtp import replies
-from fastsmtp.metrics import Metrics
+from fastsmtp.net.answerer import Answered, Parts
 from fastsmtp.net.auth import hardcoded
 from fastsmtp.net.auth.base import Backend, UnavailableError
 from fastsmtp.net.auth.file import File
 from fastsmtp.net.auth.hardcoded import Hardcoded
 from fastsmtp.net.auth.pair import Pairs
-from fastsmtp.net.failures import Failures, network
+from fastsmtp.net.failures import network
 from fastsmtp.peer import Peer
-from fastsmtp.refusals import Refusals
+from fastsmtp.questions import Credentials
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
 
@@ -41,8 +41,6 @@ OUTCOMES = {
 }
 """What metrics call each reply."""
 
-Answer = Callable[[Reply], None]
-
 
 def backends(settings: Settings) -> list[Backend]:
     """Those that the settings name, the cheap ones first. Raises OSError."""
@@ -59,52 +57,60 @@ def backends(settings: Settings) -> list[Backend]:
 class Authenticator:
     """Every attempt of one worker's clients."""
 
-    def __init__(
-        self,
-        sources: Sequence[Backend],
-        failures: Failures,
-        metrics: Metrics,
-        refusals: Refusals,
-    ) -> None:
+    def __init__(self, sources: Sequence[Backend], parts: Parts) -> None:
         self._sources = sources
-        self._failures = failures
-        self._metrics = metrics
-        self._refusals = refusals
+        self._failures = parts.failures
+        self._metrics = parts.metrics
+        self._refusals = parts.refusals
         self._open: Counter[bytes] = Counter()  # attempts by address
         self._tasks: set[asyncio.Task[None]] = set()
         self._silent_until = 0.0
 
-    def begin(self, peer: Peer, user: str, password: bytes, answer: Answer) -> "Attempt":
-        """Find out; `answer` is called once, later, unless the attempt is cancelled."""
-        address = network(peer.remote_ip)
+    def ask(self, credentials: Credentials, answered: Answered) -> None:
+        """See `answerer.Answerer`: 235 where they are right.
+
+        A client that hangs up to try again sooner gains nothing: the attempt counts in any case.
+        """
+        address = network(credentials.peer.remote_ip)
         self._open[address] += 1
-        attempt = Attempt(answer, lambda: self._end(address))
         if self._open[address] > AT_ONCE_PER_ADDRESS or self._open.total() > AT_ONCE:
-            attempt.answer_after(0, self._report(peer, replies.AUTH_UNAVAILABLE))
+            reply = self._report(credentials.peer, replies.AUTH_UNAVAILABLE)
+            self._answer_after(0, credentials, reply, answered)
         else:
-            task = asyncio.create_task(self._work(attempt, peer, user, password))
+            task = asyncio.create_task(self._work(credentials, answered))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return attempt
 
-    async def _work(self, attempt: "Attempt", peer: Peer, user: str, password: bytes) -> None:
-        """Ask and say, where the client waits still; a failure counts in any case."""
-        reply = self._report(peer, await self._ask(peer, user, password))
+    async def _work(self, credentials: Credentials, answered: Answered) -> None:
+        peer = credentials.peer
+        reply = self._report(peer, await self._reply(credentials))
         seconds = 0.0
         if reply is replies.BAD_CREDENTIALS:
             seconds = self._failures.add(peer.remote_ip)
-        attempt.answer_after(seconds, reply)
+        self._answer_after(seconds, credentials, reply, answered)
 
-    async def _ask(self, peer: Peer, user: str, password: bytes) -> Reply:
+    def _answer_after(
+        self, seconds: float, credentials: Credentials, reply: Reply, answered: Answered
+    ) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._end, credentials, reply, answered)
+
+    def _end(self, credentials: Credentials, reply: Reply, answered: Answered) -> None:
+        address = network(credentials.peer.remote_ip)
+        self._open[address] -= 1
+        if not self._open[address]:
+            del self._open[address]
+        answered(credentials, reply)
+
+    async def _reply(self, credentials: Credentials) -> Reply:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT):
-                return await self._check(user, password)
+                return await self._check(credentials.user, credentials.password)
         except TimeoutError:
             why = f"no answer within {CHECK_TIMEOUT:g} s"
         except UnavailableError as error:
             why = str(error)
         except Exception:
-            log.exception("credentials could not be checked", extra={"peer": peer})
+            log.exception("credentials could not be checked", extra={"peer": credentials.peer})
             return replies.AUTH_UNAVAILABLE
         now = asyncio.get_running_loop().time()
         if now >= self._silent_until:
@@ -132,31 +138,8 @@ class Authenticator:
             self._refusals.tell(reply, peer)
         return reply
 
-    def _end(self, address: bytes) -> None:
-        self._open[address] -= 1
-        if not self._open[address]:
-            del self._open[address]
 
-
-class Attempt:
-    """One client that waits for the reply to its credentials."""
-
-    __slots__ = ("_answer", "_end")
-
-    def __init__(self, answer: Answer, end: Callable[[], None]) -> None:
-        """`end` is called when it is answered, or would have been."""
-        self._answer: Answer | None = answer
-        self._end = end
-
-    def answer_after(self, seconds: float, reply: Reply) -> None:
-        """Answer then. A client that hangs up to try again sooner gains nothing."""
-        asyncio.get_running_loop().call_later(seconds, self._done, reply)
-
-    def cancel(self) -> None:
-        """The client is gone; the attempt counts in any case."""
-        self._answer = None
-
-    def _done(self, reply: Reply) -> None:
-        self._end()
-        if self._answer is not None:
-            self._answer(reply)
+def answerer(parts: Parts) -> Authenticator | None:
+    """See `answerers.ANSWERERS`. Raises OSError."""
+    sources = backends(parts.settings)
+    return Authenticator(sources, parts) if sources else None

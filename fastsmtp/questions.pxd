@@ -1,0 +1,17 @@
+from fastsmtp.envelope cimport Envelope
+from fastsmtp.peer cimport Peer
+
+
+cdef class Question:
+    cdef readonly Peer peer
+
+
+cdef class Message(Question):
+    cdef readonly Envelope envelope
+    cdef readonly list pieces
+    cdef public Py_ssize_t size, held
+
+
+cdef class Credentials(Question):
+    cdef readonly str user
+    cdef readonly bytes password

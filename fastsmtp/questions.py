@@ -1,0 +1,45 @@
+"""What a session waits for: one question at a time, put to whoever can answer it.
+
+A question is a value. The session makes it and takes one `Reply` as its answer; it never knows who
+answers. `net/answerers.py` is the table of who does.
+"""
+
+from fastsmtp.envelope import Envelope
+from fastsmtp.peer import Peer
+
+
+class Question:
+    """What every question has in common."""
+
+    __slots__ = ("peer",)
+
+    command = b""
+    """The command (MAIL or RCPT) that waits for the answer before it is accepted, if one does."""
+
+    def __init__(self, peer: Peer, envelope: Envelope | None = None) -> None:
+        """`envelope` is that of the open transaction, if there is one."""
+        self.peer = peer
+
+
+class Message(Question):
+    """One message, from the beginning of its content: is it stored? 250 says so."""
+
+    __slots__ = ("envelope", "held", "pieces", "size")
+
+    def __init__(self, peer: Peer, envelope: Envelope, pieces: list[bytes]) -> None:
+        self.peer = peer
+        self.envelope = envelope
+        self.pieces = pieces  # the content so far, in order
+        self.size = 0  # bytes of it after unstuffing, before newlines are repaired
+        self.held = 0  # bytes of it that the gate knows of; owned by whoever has the message
+
+
+class Credentials(Question):
+    """User name and password of AUTH: do they belong together? 235 says so."""
+
+    __slots__ = ("password", "user")
+
+    def __init__(self, peer: Peer, user: str, password: bytes) -> None:
+        self.peer = peer
+        self.user = user
+        self.password = password

@@ -47,7 +47,9 @@ class Peer:
 
     __slots__ = (
         "cipher",
+        "counted",
         "described",
+        "has_place",
         "helo",
         "known",
         "local_ip",
@@ -76,6 +78,8 @@ class Peer:
         self.cipher = ""
         self.helo = ""  # the argument of HELO or EHLO; owned by the session
         self.user = ""  # after AUTH; owned by the session
+        self.has_place = False  # among the open connections; owned by admission, as is `counted`
+        self.counted = ""  # the address that it counts towards the limit of; "" where there is none
         # Its JSON text, and what may change of it; owned by payload
         self.described: tuple[object, bytes, bytes] | None = None
 

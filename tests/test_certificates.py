@@ -257,7 +257,7 @@ def test_a_key_that_follows_its_certificate_later_is_waited_for(watched, monkeyp
     monkeypatch.setattr(tls, "LOOK_INTERVAL", 60)
     old, new = watched.pair.certificate.read_text(), watched.new()
     with watched.inside as server:
-        look = server.listener._reception.certificates._look
+        look = server.listener._server.certificates._look
         watched.put(certificate=new.certificate)
         server.do(look)
         watched.put(key=new.key)

@@ -13,8 +13,7 @@ import pytest
 
 from fastsmtp import replies
 from fastsmtp._session import Session
-from fastsmtp.net import connection as module
-from fastsmtp.net import deadlines
+from fastsmtp.net import deadlines, flow
 from fastsmtp.net.connection import Connection
 from tests.support.held import Inside
 from tests.support.patience import until
@@ -141,7 +140,7 @@ def test_a_client_that_reads_late_gets_every_reply_in_order():
         lines = b"".join(b"VRFY a\r\nNOOP\r\nHELP\r\n" for _ in range(30_000))
         sender = threading.Thread(target=client.send, args=(lines,))
         sender.start()
-        until(lambda: any(each._paused for each in server.connections))
+        until(lambda: any(each.flow.is_paused for each in server.connections))
         time.sleep(0.2)
         found = [client.reply().code for _ in range(90_000)]
         sender.join()
@@ -159,9 +158,9 @@ def test_what_is_pipelined_behind_a_waiting_message_is_bounded_and_answered_in_o
         sender = threading.Thread(target=client.send, args=(lines,))
         sender.start()
         (connection,) = server.connections
-        until(lambda: connection._paused)
+        until(lambda: connection.flow.is_paused)
         time.sleep(0.3)
-        assert module.BACKLOG < connection.session.backlog < module.BACKLOG + (512 << 10)
+        assert flow.BACKLOG < connection.session.backlog < flow.BACKLOG + (512 << 10)
         assert sender.is_alive()
         server.do(server.sink.release)
         assert b"first@example.org" in client.replies(3)[2].raw
@@ -237,7 +236,7 @@ def test_no_reset_eats_the_reply_that_interrupts_a_paused_client():
         until(lambda: server.sink.waiting)
         sender = threading.Thread(target=client.send, args=(b"NOOP\r\n" * 5_000_000,))
         sender.start()
-        until(lambda: server.connections[0]._paused)
+        until(lambda: server.connections[0].flow.is_paused)
         server.do(lambda: server.connections[0].close(replies.STOPPING))
         sender.join(3)  # what it sends now is thrown away
         assert not sender.is_alive()
@@ -344,7 +343,7 @@ def test_a_mistake_at_the_beginning_leaves_no_descriptor(monkeypatch, caplog):
     def fails(transport):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(module, "_peer", fails)
+    monkeypatch.setattr("fastsmtp.net.connection._peer", fails)
     with Inside() as server:
         gc.collect()
         before = len(os.listdir("/proc/self/fd"))

@@ -166,7 +166,7 @@ def test_a_transaction_that_ends_without_mail_is_the_last(end, code):
         client.ehlo()
         client.envelope("a@example.com", ["b@example.org"])
         server.end()
-        until(lambda: server.listener._reception.refusal)
+        until(lambda: server.listener._server.refusal)
         client.send(end)
         assert client.reply().code == code
         assert client.reply().raw == STOPPING

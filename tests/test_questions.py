@@ -125,5 +125,5 @@ def test_nobody_is_asked_what_nobody_is_configured_to_answer(inside, monkeypatch
         server.sink.auto = True
         client.ehlo()
         assert client.mail(b"Hi\r\n", sender="bad@example.com").code == 250
-        assert set(server.listener._reception.answerers) == {Message}
+        assert set(server.listener._server.answerers) == {Message}
     assert made == []

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from fastsmtp.net import connection, deadlines, tls
+from fastsmtp.net import deadlines, flow, tls
 from tests.support import certificates
 from tests.support.held import Inside
 from tests.support.in_memory import InMemory
@@ -227,7 +227,7 @@ def test_a_client_that_reads_no_replies_is_read_no_more(server, trusting):
         with contextlib.suppress(TimeoutError):
             for _ in range(10_000):
                 client.socket.sendall(b"HELP\r\n" * 2000)
-        assert any(each._paused for each in server.connections)
+        assert any(each.flow.is_paused for each in server.connections)
         with Wire(server.port) as other:
             assert other.command("NOOP").code == 250
 
@@ -240,8 +240,8 @@ def test_what_is_pipelined_behind_a_waiting_message_is_bounded(server, trusting)
         until(lambda: server.sink.waiting)
         client.send(b"NOOP\r\n" * 50_000)
         (open_one,) = server.connections
-        until(lambda: open_one._paused)
-        assert open_one.session.backlog < connection.BACKLOG + (1 << 20)
+        until(lambda: open_one.flow.is_paused)
+        assert open_one.session.backlog < flow.BACKLOG + (1 << 20)
         server.do(server.sink.release)
         assert [reply.code for reply in client.replies(50_004)] == [250] * 50_004
 

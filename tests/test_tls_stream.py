@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastsmtp.net.connection import BACKLOG
+from fastsmtp.net.flow import BACKLOG
 from fastsmtp.net.tls_stream import RECORD, TlsStream
 from tests.support import certificates
 from tests.support.held import Inside

@@ -59,10 +59,10 @@ class Deadlines:
         session = connection.session
         if session.question is not None:
             connection.since = now
-        elif connection.waits_for_memory:
+        elif connection.flow.waits_for_memory:
             connection.since += elapsed
-            connection.paused_for += elapsed
-            if connection.paused_for > PATIENCE:
+            connection.flow.paused_for += elapsed
+            if connection.flow.paused_for > PATIENCE:
                 connection.abandon()
         elif session.progress != connection.seen_progress and not (
             session.refused and connection.since

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from fastsmtp._proxy import Header, ProxyError, parse
 from fastsmtp.net.connection import factory
-from fastsmtp.net.reception import Reception
+from fastsmtp.net.server import Server
 from fastsmtp.peer import plain_address
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ PAUSE = 1.0
 class Doors:
     """Every such port of one worker."""
 
-    def __init__(self, reception: Reception) -> None:
-        self._reception = reception
+    def __init__(self, server: Server) -> None:
+        self._server = server
         self._loop = asyncio.get_running_loop()
         self._open: set[socket.socket] = set()  # listening
         self._arriving: set[Arriving] = set()
@@ -91,11 +91,11 @@ class Doors:
             self._loop.add_reader(bound, self._accept, bound, tls_first)
 
     def _admit(self, client: socket.socket, ip: str, tls_first: bool) -> None:
-        reception = self._reception
-        if not reception.access.is_proxy(ip):
+        server = self._server
+        if not server.admission.access.is_proxy(ip):
             self._connect(client, tls_first, None)
-        elif len(reception.open) + len(self._arriving) >= reception.limit + SPARE:
-            reception.complaints.refused(ip, "too many connections")
+        elif len(server.open) + len(self._arriving) >= server.admission.limit + SPARE:
+            server.complaints.refused(ip, "too many connections")
             client.close()
         else:
             arriving = Arriving(client, ip, tls_first, self._arrived)
@@ -111,14 +111,12 @@ class Doors:
             self._connect(arriving.client, arriving.tls_first, header)
             return
         if why:
-            self._reception.complaints.refused(arriving.ip, why)
+            self._server.complaints.refused(arriving.ip, why)
         arriving.client.close()
 
     def _connect(self, client: socket.socket, tls_first: bool, header: Header | None) -> None:
         task = self._loop.create_task(
-            self._make_connection(
-                client, factory(self._reception, tls_first=tls_first, header=header)
-            )
+            self._make_connection(client, factory(self._server, tls_first=tls_first, header=header))
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

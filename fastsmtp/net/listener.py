@@ -16,12 +16,13 @@ from fastsmtp._session import Rules
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.net.access import Access
+from fastsmtp.net.admission import Admission
 from fastsmtp.net.answerer import Answerer
 from fastsmtp.net.connection import Connection, factory
 from fastsmtp.net.deadlines import Deadlines
 from fastsmtp.net.doors import Doors
 from fastsmtp.net.places import Places
-from fastsmtp.net.reception import Reception
+from fastsmtp.net.server import Server
 from fastsmtp.net.tls import Certificates
 from fastsmtp.questions import Question
 from fastsmtp.refusals import Refusals
@@ -132,23 +133,18 @@ class Listener:
     ) -> None:
         limit = connection_limit(settings.smtp_connections)
         certificates = Certificates(settings) if settings.smtp_certificate else None
-        access = Access(settings)
-        self._reception = Reception(
+        self._server = Server(
             Rules(settings, answerers),
             gate,
             metrics,
             refusals,
-            places,
-            limit,
-            access,
+            Admission(Access(settings), places, limit),
             answerers,
             certificates,
         )
-        self._deadlines = Deadlines(
-            self._reception.open, settings.smtp_timeout, settings.smtp_minrate
-        )
+        self._deadlines = Deadlines(self._server.open, settings.smtp_timeout, settings.smtp_minrate)
         self._has_proxies = bool(settings.smtp_proxy)
-        self._servers: list[asyncio.Server] = []
+        self._accepting: list[asyncio.Server] = []
         self._doors: Doors | None = None  # in place of servers, where there are proxies
 
     async def start(
@@ -156,10 +152,10 @@ class Listener:
     ) -> None:
         """Accept on `sockets`, and on those that are TLS at once; others may have them, too."""
         self._deadlines.start()
-        if self._reception.certificates is not None:
-            self._reception.certificates.start()
+        if self._server.certificates is not None:
+            self._server.certificates.start()
         if self._has_proxies:
-            self._doors = Doors(self._reception)
+            self._doors = Doors(self._server)
         for bound in sockets:
             await self._accept(bound, tls_first=False)
         for bound in tls_sockets:
@@ -169,39 +165,39 @@ class Listener:
         if self._doors is not None:
             self._doors.open(bound, tls_first=tls_first)
             return
-        server = await asyncio.get_running_loop().create_server(
-            factory(self._reception, tls_first=tls_first), sock=bound, backlog=BACKLOG
+        accepting = await asyncio.get_running_loop().create_server(
+            factory(self._server, tls_first=tls_first), sock=bound, backlog=BACKLOG
         )
-        self._servers.append(server)
+        self._accepting.append(accepting)
 
     async def stop(self, grace: float) -> None:
         """Let transactions end within `grace` seconds, then say 421 to the rest.
 
         Who connects meanwhile is told 421, unless `close` was called.
         """
-        reception = self._reception
-        reception.refusal = replies.STOPPING
-        remaining = set(reception.open)
+        server = self._server
+        server.refusal = replies.STOPPING
+        remaining = set(server.open)
         for connection in remaining:
             connection.stop()
         await self._until_gone(remaining, grace)
         self._deadlines.stop()
-        if reception.certificates is not None:
-            reception.certificates.stop()
+        if server.certificates is not None:
+            server.certificates.stop()
         self.close()
         if self._doors is not None:
             await self._doors.finish()
         await asyncio.sleep(0)  # who was accepted last is in `open` then
-        for connection in list(reception.open):
+        for connection in list(server.open):
             connection.close(replies.STOPPING)
-        await self._until_gone(reception.open, 1.0)
-        for connection in list(reception.open):
+        await self._until_gone(server.open, 1.0)
+        for connection in list(server.open):
             connection.abort()
 
     def close(self) -> None:
         """Accept no more; the supervisor has the sockets still, so nobody waiting is reset."""
-        for server in self._servers:
-            server.close()
+        for accepting in self._accepting:
+            accepting.close()
         if self._doors is not None:
             self._doors.close()
 
@@ -209,9 +205,9 @@ class Listener:
         """Wait until none of `connections` is open, for `seconds` at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not connections.isdisjoint(self._reception.open):
-                    self._reception.lost.clear()
-                    await self._reception.lost.wait()
+                while not connections.isdisjoint(self._server.open):
+                    self._server.lost.clear()
+                    await self._server.lost.wait()
 
 
 def turn_away(sockets: list[socket.socket], tls_sockets: list[socket.socket]) -> None:

@@ -88,7 +88,7 @@ class Inside:
         failed = Failures(memory, 0)
         os.close(memory)
         made = worker.Worker(self.settings, lambda *_: self.sink, counts, failed)
-        self.intake = made.listener._reception.answerers[Message]
+        self.intake = made.listener._server.answerers[Message]
         self.metrics, self.gate, self.listener = made.metrics, made.gate, made.listener
         sockets = bind(("127.0.0.1",), (0,))
         self.port: int = sockets[0].getsockname()[1]
@@ -129,7 +129,7 @@ class Inside:
     @property
     def connections(self) -> list[Any]:
         """Those that are open."""
-        return list(self.listener._reception.open)
+        return list(self.listener._server.open)
 
 
 if __name__ == "__main__":

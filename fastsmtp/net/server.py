@@ -1,43 +1,37 @@
-"""What all connections of a worker share; holds it, and does nothing."""
+"""What all connections of a worker share: holds it, and does nothing."""
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import Any
 
 from fastsmtp._session import Rules
 from fastsmtp.gate import Gate
 from fastsmtp.ids import Ids
 from fastsmtp.metrics import Metrics
-from fastsmtp.net.access import Access
+from fastsmtp.net.admission import Admission
 from fastsmtp.net.answerer import Answerer
-from fastsmtp.net.places import Places
 from fastsmtp.net.proxy import Complaints
 from fastsmtp.net.tls import Certificates
 from fastsmtp.questions import Question
 from fastsmtp.refusals import Refusals
 from fastsmtp.replies import Reply
 
-if TYPE_CHECKING:
-    from fastsmtp.net.connection import Connection
-
 log = logging.getLogger(__name__)
 
 
-class Reception:
-    """One a worker."""
+class Server:
+    """One object per worker."""
 
     __slots__ = (
-        "access",
+        "admission",
         "answerers",
         "certificates",
         "complaints",
         "gate",
         "ids",
-        "limit",
         "lost",
         "metrics",
         "open",
-        "places",
         "refusal",
         "refusals",
         "rules",
@@ -50,9 +44,7 @@ class Reception:
         gate: Gate,
         metrics: Metrics,
         refusals: Refusals,
-        places: Places,
-        limit: int,
-        access: Access,
+        admission: Admission,
         answerers: dict[type[Question], Answerer],
         certificates: Certificates | None = None,
     ) -> None:
@@ -60,13 +52,11 @@ class Reception:
         self.gate = gate
         self.metrics = metrics
         self.refusals = refusals
-        self.places = places  # open connections of all workers
-        self.limit = limit  # of them at most
-        self.access = access
+        self.admission = admission
         self.answerers = answerers
-        self.tells = log.isEnabledFor(logging.DEBUG)
         self.certificates = certificates
-        self.open: set[Connection] = set()
+        self.tells = log.isEnabledFor(logging.DEBUG)  # every connection is logged
+        self.open: set[Any] = set()  # `Connection`s, which import this module
         self.refusal: Reply | None = None  # what new clients are told instead of the greeting
         self.ids = Ids()  # of sessions, for the log
         self.lost = asyncio.Event()  # one of `open` has ended

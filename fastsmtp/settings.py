@@ -122,9 +122,9 @@ class Settings:
     )
     smtp_auth: str = setting(
         "Access",
-        values.AUTH,
+        values.SECRET,  # and what net/auth/backends.py lets pass
         "",
-        'More users: file:///path (lines "user:hash") or hardcoded://user:pass,user2:pass2.',
+        "More users.",  # goes on with what the back ends say of themselves
         secret=True,
     )
     smtp_insecure_auth: bool = setting("Access", values.BOOLEAN, "false", "Allow AUTH without TLS.")

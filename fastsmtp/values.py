@@ -261,12 +261,6 @@ def _read_domain(text: str) -> str:
     return text
 
 
-def _read_auth(text: str) -> str:
-    if not re.fullmatch("file:///.+|hardcoded://[^:,]+:[^,]+(,[^:,]+:[^,]+)*", text):
-        raise ValueError
-    return _read_secret(text)
-
-
 def _read_threads(text: str) -> int:
     if text.lower() == "auto":
         return len(os.sched_getaffinity(0))
@@ -341,7 +335,6 @@ NAME = _kind("a name of at most 255 bytes without control characters", _read_nam
 DOMAIN = _kind("a host name such as mx1.example.com", _read_domain)
 THREADS = _kind("a number of processes from 1 to 128, or auto", _read_threads)
 EXTRACT = _kind("true, false or trusted", _read_extract)
-AUTH = _kind("file:///path or hardcoded://user:pass,user2:pass2", _read_auth)
 BROKER = _kind(
     "amqp://user:pass@host:port/vhost or amqps://… (special characters percent-encoded), "
     'several with "," between, or host1;host2 in one, or none',

@@ -11,7 +11,7 @@ import bcrypt
 import pytest
 from argon2 import PasswordHasher
 
-from fastsmtp.net.auth import file
+from fastsmtp.net.auth import file, hashes
 from fastsmtp.net.auth.base import UnavailableError
 from fastsmtp.net.auth.file import File
 from tests.support.daemon import COMMAND
@@ -56,13 +56,13 @@ def ask(path, *pairs):
 def hashed(monkeypatch):
     """Counts what is hashed: (kind of hash, password)."""
     done = Counter()
-    verify = file._verify
+    verify = hashes.verify
 
     def counting(stored, password):
         done[stored[:3], password] += 1
         return verify(stored, password)
 
-    monkeypatch.setattr(file, "_verify", counting)
+    monkeypatch.setattr(hashes, "verify", counting)
     return done
 
 
@@ -168,7 +168,7 @@ def test_what_is_remembered_is_bounded_and_no_password(users, monkeypatch):
 def test_more_than_can_wait_are_unavailable(users, monkeypatch):
     monkeypatch.setattr(file, "WAITING", 3)
     free = threading.Event()
-    monkeypatch.setattr(file, "_verify", lambda *_: free.wait(10))
+    monkeypatch.setattr(hashes, "verify", lambda *_: free.wait(10))
 
     async def run():
         made = File(f"file://{users}")

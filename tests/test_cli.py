@@ -12,7 +12,7 @@ import pytest
 
 from fastsmtp import __version__
 from fastsmtp.payload import Outgoing
-from fastsmtp.settings import SETTINGS
+from fastsmtp.process.config import SETTINGS
 from fastsmtp.sinks.store import Store
 from tests.support.rabbitmq import Broker, declare, free_ports
 

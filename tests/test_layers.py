@@ -24,7 +24,7 @@ LAYERS = {
             "metrics",
             "_durations",
         ),
-        *("settings", "declaration", "values", "rate_limited_log"),
+        *("settings", "declaration", "values", "needs", "rate_limited_log"),
     ],
     "session": ["_session"],
     "payload": ["headers", "payload"],

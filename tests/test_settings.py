@@ -190,8 +190,6 @@ GOOD = [
     ("rabbitmq-outbox", "ü" * 127, "ü" * 127),
     ("smtp-hostname", "mx1.example.com", "mx1.example.com"),
     ("smtp-hostname", "[192.0.2.1]", "[192.0.2.1]"),
-    ("smtp-auth", "file:///etc/users", "file:///etc/users"),
-    ("smtp-auth", "hardcoded://a:b,c:d", "hardcoded://a:b,c:d"),
     ("metrics-address", "127.0.0.1:9090", ("127.0.0.1", 9090)),
     ("metrics-address", "[::1]:0", ("::1", 0)),
     ("rabbitmq-address", "none", ()),
@@ -248,10 +246,6 @@ BAD = {
     "rabbitmq-outbox": ["x" * 256, "ü" * 128, "a\nb"],
     "smtp-hostname": ["mx one", "mx\r\n250", "bücher.example", "a/b"],
     "smtp-username": ["a\0b", "a\x7f", "a\udcff"],
-    "smtp-auth": [
-        *("file://", "users", "hardcoded://user", "hardcoded://a:b,c", "hardcoded://:b"),
-        *("hardcoded://a:", "https://x"),
-    ],
     "log-level": ["trace"],
     "metrics-address": ["9090", "localhost:9090", "::1:9090", "1.2.3.4:99999", "1.2.3.4:"],
     "rabbitmq-address": [

@@ -17,6 +17,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from fastsmtp.needs import Problem
 from fastsmtp.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -25,9 +26,6 @@ LOOK_INTERVAL = 20.0
 """Seconds between looks at the files. A change is taken when it has not moved for one."""
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-
-Problem = tuple[tuple[str, ...], str]
-"""The keys that do not fit, the one to blame first, and why."""
 
 
 class CertificateError(ValueError):

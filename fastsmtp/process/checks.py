@@ -3,18 +3,16 @@
 Takes `Settings`, gives findings in words that name no secret. Opens files to see that it may.
 """
 
-import contextlib
 import os
 from collections.abc import Iterator
 from ipaddress import ip_address
 
 from fastsmtp import values
+from fastsmtp.needs import Problem, Use
 from fastsmtp.net import tls
+from fastsmtp.net.auth import backends
 from fastsmtp.process import privileges
 from fastsmtp.settings import SETTINGS, Settings, attribute
-
-Problem = tuple[tuple[str, ...], str]
-"""The keys that do not fit, the one to blame first, and why."""
 
 
 def errors(settings: Settings) -> Iterator[Problem]:
@@ -23,7 +21,6 @@ def errors(settings: Settings) -> Iterator[Problem]:
     yield from _contradictions(settings)
     inaccessible = list(_inaccessible(settings))
     yield from inaccessible
-    yield from _lacking(settings.smtp_auth)
     if not any(keys[0] in ("smtp-certificate", "smtp-key") for keys, _ in inaccessible):
         yield from tls.problems(settings)
 
@@ -31,36 +28,16 @@ def errors(settings: Settings) -> Iterator[Problem]:
 def warnings(settings: Settings) -> Iterator[str]:
     """What an operator should know before mail comes in."""
     beyond = not settings.smtp_ip or any(not ip_address(ip).is_loopback for ip in settings.smtp_ip)
-    if beyond and not (settings.smtp_range or settings.smtp_username or settings.smtp_auth):
+    if beyond and not (settings.smtp_range or backends.configured(settings)):
+        keys = ", ".join(dict.fromkeys(backend.key for backend in backends.BACKENDS))
         yield (
             "anyone may connect, send mail and set x-mq-* headers: smtp-ip is not loopback alone, "
-            "and neither smtp-range nor AUTH (smtp-username, smtp-auth) is set"
+            f"and neither smtp-range nor AUTH ({keys}) is set"
         )
-    yield from _users(settings.smtp_auth)
+    for backend in backends.BACKENDS:
+        yield from backend.warnings(settings)
     if settings.rabbitmq_address and not settings.rabbitmq_persistent:
         yield "rabbitmq-persistent is false: confirmed mail does not survive a crash of the broker"
-
-
-def _users(smtp_auth: str) -> Iterator[str]:
-    """Lines of the file with users that are of no use."""
-    if not smtp_auth.startswith("file://"):
-        return
-    from fastsmtp.net.auth import file  # late: commands without such a file need no library
-
-    with contextlib.suppress(OSError):  # which `_inaccessible` tells
-        for problem in file.problems(smtp_auth):
-            yield f"smtp-auth: {problem}"
-
-
-def _lacking(smtp_auth: str) -> Iterator[Problem]:
-    """What the hashes of the file need, and this system does not have."""
-    if not smtp_auth.startswith("file://"):
-        return
-    from fastsmtp.net.auth import file  # late, as above
-
-    with contextlib.suppress(OSError):  # which `_inaccessible` tells
-        if why := file.lacking(smtp_auth):
-            yield ("smtp-auth",), why
 
 
 def _unbuilt(settings: Settings) -> Iterator[Problem]:
@@ -78,14 +55,11 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
         yield ("smtp-secure-port", "smtp-port"), why
     if settings.smtp_secure_port and not settings.smtp_certificate:
         yield ("smtp-secure-port", "smtp-certificate"), "needs smtp-certificate"
-    if settings.smtp_username and not settings.smtp_password:
-        yield ("smtp-username", "smtp-password"), "needs smtp-password"
-    if settings.smtp_password and not settings.smtp_username:
-        yield ("smtp-password", "smtp-username"), "needs smtp-username"
-    for key in ("smtp-username", "smtp-auth"):
-        given = getattr(settings, attribute(key))
-        if given and not settings.smtp_certificate and not settings.smtp_insecure_auth:
-            keys = (key, "smtp-certificate", "smtp-insecure-auth")
+    for backend in backends.BACKENDS:
+        yield from backend.errors(settings)
+    if not settings.smtp_certificate and not settings.smtp_insecure_auth:
+        for backend in backends.configured(settings):
+            keys = (backend.key, "smtp-certificate", "smtp-insecure-auth")
             yield keys, "needs smtp-certificate, or smtp-insecure-auth: true"
     if settings.smtp_maxmemory < 4 * settings.smtp_maxsize:
         size, memory = values.SIZE.write, settings.smtp_maxmemory
@@ -113,19 +87,17 @@ def _inaccessible(settings: Settings) -> Iterator[Problem]:
         "rabbitmq-certificate": (settings.rabbitmq_certificate,),
         "rabbitmq-key": (settings.rabbitmq_key,),
     }
-    if settings.smtp_auth.startswith("file://"):
-        read["smtp-auth"] = (settings.smtp_auth.removeprefix("file://"),)
     uses = [
-        privileges.Use(key, path, writes=False)
-        for key, paths in read.items()
-        for path in filter(None, paths)
+        Use(key, path, writes=False) for key, paths in read.items() for path in filter(None, paths)
     ]
+    for backend in backends.BACKENDS:
+        uses.extend(backend.uses(settings))
     if not settings.rabbitmq_address:
         # A folder that somebody has named and that is not there is more likely misspelt.
         default = settings.queue_file == Settings().queue_file
-        uses.append(privileges.Use("queue-file", settings.queue_file, True, makes_folder=default))
+        uses.append(Use("queue-file", settings.queue_file, True, makes_folder=default))
     if settings.received_log:
-        uses.append(privileges.Use("received-log", settings.received_log, writes=True))
+        uses.append(Use("received-log", settings.received_log, writes=True))
     for use, why in privileges.refused(uses, identity):
         who = f" by {settings.user or settings.group}" if identity else ""
         what = "written" if use.writes else "read"

@@ -13,18 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from fastsmtp.declaration import Setting
+from fastsmtp.net.auth import backends
 from fastsmtp.process import checks, mailerq
-from fastsmtp.settings import SETTINGS, Settings, attribute
-from fastsmtp.values import (
-    ADDRESSES,
-    AUTH,
-    BROKER,
-    HOSTS,
-    NETWORKS,
-    Kind,
-    mask_broker,
-    same_broker,
-)
+from fastsmtp.settings import SETTINGS as DECLARED
+from fastsmtp.settings import Settings, attribute
+from fastsmtp.values import ADDRESSES, BROKER, HOSTS, NETWORKS, Kind, mask_broker, same_broker
+
+SETTINGS = DECLARED | {"smtp-auth": backends.described(DECLARED["smtp-auth"])}
+"""What is declared, by key, with what only the back ends of AUTH know."""
 
 DEFAULT_FILE = "/etc/fastsmtp/config.txt"
 PREFIX = "FASTSMTP_"
@@ -301,7 +297,7 @@ def _shown(key: str, text: str) -> str:
     about = _about(key)
     if text.startswith("@/"):
         return text
-    if about.kind is AUTH and (scheme := re.match("[a-z]+://", text, re.IGNORECASE)):
+    if about.kind is backends.KIND and (scheme := re.match("[a-z]+://", text, re.IGNORECASE)):
         return f"{scheme[0]}…"
     if about.secret:
         return "a value that is not shown"

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from fastsmtp.needs import Use
 from fastsmtp.settings import Settings
 
 
@@ -20,15 +21,6 @@ class Identity(NamedTuple):
     uid: int
     gid: int
     name: str  # for the groups that the user is a member of
-
-
-class Use(NamedTuple):
-    """A file that a setting names."""
-
-    key: str
-    path: str
-    writes: bool  # it is made where it is missing
-    makes_folder: bool = True  # and its folder too
 
 
 def identity(settings: Settings) -> Identity | None:

@@ -1,8 +1,7 @@
 """Makes docs/settings.md from the declarations: `python -m fastsmtp.process.settings_page`."""
 
 from fastsmtp.process import mailerq
-from fastsmtp.process.config import DEFAULT_FILE, PREFIX
-from fastsmtp.settings import SETTINGS
+from fastsmtp.process.config import DEFAULT_FILE, PREFIX, SETTINGS
 
 _INTRODUCTION = f"""\
 # Settings

@@ -16,6 +16,7 @@ from setproctitle import setproctitle
 from fastsmtp import metrics
 from fastsmtp.metrics import Snapshot
 from fastsmtp.net import tls
+from fastsmtp.net.auth import backends
 from fastsmtp.net.listener import place
 from fastsmtp.process import config, control, logs, queue_file, systemd
 from fastsmtp.process.config import ConfigError
@@ -186,7 +187,7 @@ class Supervisor:
         tls_ports = {name[1] for name, tls_first in bound if tls_first}
         workers = self._generations[-1].workers
         worker = workers[0] if workers else None
-        auth = "on" if settings.smtp_username or settings.smtp_auth else "off"
+        auth = "on" if backends.configured(settings) else "off"
         line = (
             f"{what}: listening on {where}; queue: {worker.queue if worker else 'unknown'}; "
             f"TLS: {tls.summary(settings, tls_ports)}; AUTH: {auth}; "

@@ -12,16 +12,12 @@ from collections.abc import Sequence
 
 from fastsmtp import replies
 from fastsmtp.net.answerer import Answered, Parts
-from fastsmtp.net.auth import hardcoded
+from fastsmtp.net.auth import backends
 from fastsmtp.net.auth.base import Backend, UnavailableError
-from fastsmtp.net.auth.file import File
-from fastsmtp.net.auth.hardcoded import Hardcoded
-from fastsmtp.net.auth.pair import Pairs
 from fastsmtp.net.failures import network
 from fastsmtp.peer import Peer
 from fastsmtp.questions import Credentials
 from fastsmtp.replies import Reply
-from fastsmtp.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +36,6 @@ OUTCOMES = {
     replies.AUTH_UNAVAILABLE: "unavailable",
 }
 """What metrics call each reply."""
-
-
-def backends(settings: Settings) -> list[Backend]:
-    """Those that the settings name, the cheap ones first. Raises OSError."""
-    found: list[Backend] = []
-    if settings.smtp_username:
-        found.append(Pairs([(settings.smtp_username, settings.smtp_password)]))
-    if settings.smtp_auth.startswith(hardcoded.SCHEME):
-        found.append(Hardcoded(settings.smtp_auth))
-    elif settings.smtp_auth:
-        found.append(File(settings.smtp_auth))
-    return found
 
 
 class Authenticator:
@@ -140,6 +124,6 @@ class Authenticator:
 
 
 def answerer(parts: Parts) -> Authenticator | None:
-    """See `answerers.ANSWERERS`. Raises OSError."""
-    sources = backends(parts.settings)
+    """See `answerers.ANSWERERS`. Raises OSError or ValueError."""
+    sources = [backend.make(parts.settings) for backend in backends.configured(parts.settings)]
     return Authenticator(sources, parts) if sources else None

@@ -6,24 +6,23 @@ key that only this process has. No password is kept.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import os
 import re
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import argon2
-import bcrypt
-
 from fastsmtp.escaping import printable
+from fastsmtp.needs import Problem, Use
 from fastsmtp.net.auth import libcrypt
-from fastsmtp.net.auth.base import UnavailableError
+from fastsmtp.net.auth.base import SchemeBackend, UnavailableError
+from fastsmtp.settings import Settings
 
 log = logging.getLogger(__name__)
-
-SCHEME = "file://"
 
 THREADS = 2
 """That hash at one time in a worker; argon2 takes the memory that a hash asks for in each."""
@@ -45,9 +44,6 @@ _HASH = re.compile(
     r"|\$argon2(id|i|d)\$(v=[0-9]+\$)?m=[0-9]+,t=[0-9]+,p=[0-9]+"
     r"\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{6,}"
 )
-_BCRYPT_LONGEST = 72  # bytes of the longest password that bcrypt hashes
-# OWASP's second choice: 19 MiB. `verify` takes what a hash says instead.
-_HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 
 class _Users:
@@ -93,20 +89,15 @@ def _is_sha_crypt(hashed: str) -> bool:
     return hashed.startswith(("$5$", "$6$"))
 
 
-def hashed(password: bytes) -> str:
-    """What stands behind the colon."""
-    return _HASHER.hash(password)
-
-
 def problems(url: str) -> list[str]:
     """Lines of the file that are of no use, and why. Raises OSError."""
-    path = url.removeprefix(SCHEME)
+    path = url.removeprefix(File.scheme)
     return [f"{path}, {problem}" for problem in _read(path).problems]
 
 
 def lacking(url: str) -> str:
     """What the system lacks to check the hashes of the file, else "". Raises OSError."""
-    if any(map(_is_sha_crypt, _read(url.removeprefix(SCHEME)).hashes)):
+    if any(map(_is_sha_crypt, _read(url.removeprefix(File.scheme)).hashes)):
         try:
             libcrypt.crypt_r()
         except UnavailableError as error:
@@ -118,12 +109,43 @@ def _read(path: str) -> _Users:
     return _Users(Path(path).read_text("utf-8", "replace"))
 
 
-class File:
+class File(SchemeBackend):
     """The users of one file."""
+
+    scheme = "file://"
+    rest = "/.+"
+    form = "file:///path"
+    note = ' (lines "user:hash")'
+
+    @classmethod
+    def uses(cls, settings: Settings) -> Iterable[Use]:
+        """The file."""
+        if cls.is_configured(settings):
+            path = settings.smtp_auth.removeprefix(cls.scheme)
+            yield Use(cls.key, path, writes=False)
+
+    @classmethod
+    def errors(cls, settings: Settings) -> Iterable[Problem]:
+        """What the hashes of the file need, and this system does not have."""
+        if cls.is_configured(settings):
+            with contextlib.suppress(OSError):  # told by whoever tries what `uses` names
+                if why := lacking(settings.smtp_auth):
+                    yield (cls.key,), why
+
+    @classmethod
+    def warnings(cls, settings: Settings) -> Iterable[str]:
+        """Lines of the file that are of no use."""
+        if cls.is_configured(settings):
+            with contextlib.suppress(OSError):
+                for problem in problems(settings.smtp_auth):
+                    yield f"{cls.key}: {problem}"
 
     def __init__(self, url: str) -> None:
         """Raises OSError where it cannot be read."""
-        self._path = url.removeprefix(SCHEME)
+        from fastsmtp.net.auth import hashes  # late: see `Backend`
+
+        self._verify = hashes.verify
+        self._path = url.removeprefix(self.scheme)
         self._key = os.urandom(32)
         self._remembered: dict[bytes, tuple[str, float]] = {}  # digest: hash, until when
         self._threads = ThreadPoolExecutor(THREADS, "auth")
@@ -153,7 +175,7 @@ class File:
                 if known is not None and self._remembers(digest, known):
                     return True  # the same client, on another connection
                 loop = asyncio.get_running_loop()
-                fits = await loop.run_in_executor(self._threads, _verify, tried, password)
+                fits = await loop.run_in_executor(self._threads, self._verify, tried, password)
         finally:
             self._waiting -= 1
         if known is None or not fits:
@@ -209,24 +231,3 @@ class File:
     def _stat(self) -> tuple[int, int, int]:
         found = os.stat(self._path)
         return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _verify(hashed: str, password: bytes) -> bool:
-    """Hash and compare, in a thread: all libraries let others run meanwhile.
-
-    bcrypt and libcrypt end a password at NUL, and at a length. What they would cut is hashed all
-    the same, for the time that it takes, and fits nothing. Raises UnavailableError.
-    """
-    if hashed.startswith("$argon2"):
-        try:
-            return _HASHER.verify(hashed, password)
-        except argon2.exceptions.VerificationError:
-            return False
-    text = password.partition(b"\0")[0]
-    if hashed.startswith("$2"):
-        text = text[:_BCRYPT_LONGEST]
-        fits = bcrypt.checkpw(text, hashed.encode())
-    else:
-        text = text[: libcrypt.LONGEST]
-        fits = libcrypt.fits(hashed, text)
-    return fits and text == password

@@ -1,17 +1,22 @@
 """Pairs of a user and a password that the settings hold: smtp-username and smtp-password.
 
-Keeps digests under a key of its own, so that all comparisons are of one length, and compares with
-every pair, so that the time says nothing of whether a user exists.
+`Pairs` keeps digests under a key of its own, so that all comparisons are of one length, and
+compares with every pair, so that the time says nothing of whether a user exists.
 """
 
 import hashlib
 import os
 from collections.abc import Iterable
 from hmac import compare_digest
+from typing import Self
+
+from fastsmtp.needs import Problem
+from fastsmtp.net.auth.base import Backend
+from fastsmtp.settings import Settings
 
 
 class Pairs:
-    """A back end that is never down."""
+    """What back ends that know pairs have in common; they are never down."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         """`pairs` of user and password."""
@@ -27,3 +32,28 @@ class Pairs:
         name = user.encode()
         framed = len(name).to_bytes(4) + name + password
         return hashlib.blake2b(framed, key=self._key, digest_size=32).digest()
+
+
+class Pair(Pairs, Backend):
+    """The one pair of smtp-username and smtp-password."""
+
+    key = "smtp-username"
+
+    @classmethod
+    def is_configured(cls, settings: Settings) -> bool:
+        """See `Backend.is_configured`."""
+        return bool(settings.smtp_username)
+
+    @classmethod
+    def errors(cls, settings: Settings) -> Iterable[Problem]:
+        """One half of the pair is missing."""
+        keys = "smtp-username", "smtp-password"
+        if settings.smtp_username and not settings.smtp_password:
+            yield keys, "needs smtp-password"
+        if settings.smtp_password and not settings.smtp_username:
+            yield keys[::-1], "needs smtp-username"
+
+    @classmethod
+    def make(cls, settings: Settings) -> Self:
+        """See `Backend.make`."""
+        return cls([(settings.smtp_username, settings.smtp_password)])

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastsmtp.process import config, mailerq
-from fastsmtp.settings import SETTINGS, Settings
+from fastsmtp.process.config import SETTINGS
+from fastsmtp.settings import Settings
 
 Subparsers = Any
 """What `ArgumentParser.add_subparsers` gives; argparse has no public name for it."""

@@ -25,14 +25,14 @@ def register(subparsers: options.Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the line, or say why not."""
-    from fastsmtp.net.auth import file  # late: other commands need no library for it
+    from fastsmtp.net.auth import hashes  # late: other commands need no library for it
 
     try:
         password = _password()
     except (ValueError, EOFError, KeyboardInterrupt) as error:
         print(f"fastsmtp: {error or 'no password was given'}", file=sys.stderr)
         return 1
-    print(f"{args.name}:{file.hashed(password)}")
+    print(f"{args.name}:{hashes.hashed(password)}")
     return 0
 
 

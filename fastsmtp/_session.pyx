@@ -70,6 +70,7 @@ cdef class Rules:
     """What the settings say to every session of a worker."""
 
     def __init__(self, settings, asked=()):
+        asked = set(asked)
         self.asked = {question.command: question for question in asked if question.command} or None
         self.hostname = settings.smtp_hostname.encode()
         self.greeting = b"220 %b ESMTP fastsmtp\r\n" % self.hostname
@@ -81,7 +82,7 @@ cdef class Rules:
         self.maxfanout = settings.smtp_maxfanout
         self.maxerrors = settings.smtp_maxerrors
         self.tls = bool(settings.smtp_certificate)
-        self.auth = bool(settings.smtp_username or settings.smtp_auth)
+        self.auth = Credentials in asked
         self.insecure_auth = settings.smtp_insecure_auth
 
     cdef bytes hello(self, maxsize, bint secure):

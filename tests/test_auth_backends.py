@@ -4,14 +4,18 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 
+from fastsmtp import values
+from fastsmtp.declaration import setting
 from fastsmtp.needs import Use
 from fastsmtp.net.auth import backends
-from fastsmtp.net.auth.base import SchemeBackend, UnavailableError
+from fastsmtp.net.auth.base import Backend, SchemeBackend, UnavailableError
 from fastsmtp.process import cli, config
 from fastsmtp.process.config import SETTINGS
+from fastsmtp.settings import Settings
 from tests.support.held import Inside
 from tests.support.wire import Wire
 from tests.test_auth import REFUSED, UNAVAILABLE, plain
@@ -87,6 +91,42 @@ def test_it_stands_beside_the_pair():
     with Inside(smtp_username="me", smtp_password="mine", **settings) as server:
         found = answers(server.port, ("me", "mine"), ("me", "me"), ("me", "my"))
         assert [reply.code for reply in found] == [235, 235, 535]
+
+
+class Everybody(Backend):
+    """Takes one password from everybody; a setting of its own asks for it."""
+
+    key = "smtp-secret"
+
+    def __init__(self, password):
+        self.password = password
+
+    @classmethod
+    def is_configured(cls, settings):
+        return bool(settings.smtp_secret)
+
+    @classmethod
+    def make(cls, settings):
+        return cls(settings.smtp_secret)
+
+    async def check(self, user, password):
+        return password == self.password.encode()
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class More(Settings):
+    smtp_secret: str = setting("Access", values.TEXT, "", "What all know.", secret=True)
+
+
+def test_a_setting_of_its_own_is_enough(monkeypatch):
+    monkeypatch.setattr(backends, "BACKENDS", (*backends.BACKENDS, Everybody))
+    monkeypatch.setattr("tests.support.held.Settings", More)
+    with Inside(smtp_secret="x", smtp_insecure_auth=True) as server:
+        right, wrong = answers(server.port, ("ann", "x"), ("ann", "y"))
+        assert (right.code, wrong.raw) == (235, REFUSED)
+        with Wire(server.port) as client:
+            assert "AUTH PLAIN LOGIN" in client.ehlo().lines
+            assert client.command("MAIL FROM:<a@example.com>").code == 530
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from fastsmtp._session import Rules, Session
 from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
-from fastsmtp.questions import Message
+from fastsmtp.questions import Credentials, Message
 from fastsmtp.refusals import Refusals
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
@@ -31,7 +31,8 @@ class Client:
         peer = Peer("127.0.0.1", 25, "127.0.0.1", 4000)
         self.refusals = []
         refusals = Refusals([self.refusals.append])
-        self.session = Session(Rules(settings), self.gate, Metrics(), refusals, peer)
+        asked = [Credentials] if settings.smtp_username else []
+        self.session = Session(Rules(settings, asked), self.gate, Metrics(), refusals, peer)
         self.outcome = outcome
         self.messages = []
         self.out = b""

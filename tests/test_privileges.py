@@ -207,3 +207,37 @@ def test_the_own_name_needs_no_rights(tmp_path):
     us = pwd.getpwuid(os.geteuid()).pw_name
     group = grp.getgrgid(os.getegid()).gr_name
     assert check(tmp_path, user=us, group=group) == (0, "")
+
+
+@pytest.mark.parametrize("address", ["amqp://localhost/", "none"])
+def test_a_worker_needs_no_further_module_once_it_is_somebody_else(tmp_path, address):
+    """Who may not read Python's folders finds none: so do we, once the worker has changed."""
+    users = tmp_path / "users"
+    users.write_text("")
+    code = f"""
+import asyncio, sys
+from fastsmtp.gate import Gate
+from fastsmtp.metrics import Metrics
+from fastsmtp.net.auth import backends
+from fastsmtp.process import config, worker
+from fastsmtp.sinks import table
+
+settings = config.from_texts({{
+    "smtp-hostname": "mx", "rabbitmq-address": "{address}", "smtp-auth": "file://{users}"
+}})
+worker._import_late(settings)
+
+class Nothing:
+    def find_spec(name, *_):
+        raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Nothing)
+
+async def make():
+    table.make(settings, Gate(1), Metrics())
+    assert [backend.make(settings) for backend in backends.configured(settings)]
+
+asyncio.run(make())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,13 +1,17 @@
 """queue_file: what is in the file, while others use it; nothing where there is none."""
 
 from fastsmtp.payload import Outgoing
-from fastsmtp.process.queue_file import snapshot
 from fastsmtp.settings import Settings
+from fastsmtp.sinks import table
 from fastsmtp.sinks.store import Store
 
 
 def settings(path, **more):
     return Settings(rabbitmq_address=(), queue_file=str(path), queue_maxsize=1 << 20, **more)
+
+
+def snapshot(settings):
+    return table.chosen(settings).snapshot(settings)
 
 
 def rows(count, octets=10):

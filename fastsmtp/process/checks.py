@@ -13,6 +13,7 @@ from fastsmtp.net import tls
 from fastsmtp.net.auth import backends
 from fastsmtp.process import privileges
 from fastsmtp.settings import SETTINGS, Settings, attribute
+from fastsmtp.sinks import table
 
 
 def errors(settings: Settings) -> Iterator[Problem]:
@@ -36,8 +37,7 @@ def warnings(settings: Settings) -> Iterator[str]:
         )
     for backend in backends.BACKENDS:
         yield from backend.warnings(settings)
-    if settings.rabbitmq_address and not settings.rabbitmq_persistent:
-        yield "rabbitmq-persistent is false: confirmed mail does not survive a crash of the broker"
+    yield from table.chosen(settings).warnings(settings)
 
 
 def _unbuilt(settings: Settings) -> Iterator[Problem]:
@@ -80,22 +80,16 @@ def _inaccessible(settings: Settings) -> Iterator[Problem]:
     if identity is not None and os.geteuid() != 0 and not privileges.is_us(identity):
         yield ("user", "group"), "only root can start workers as somebody else"
         return
-    read: dict[str, tuple[str, ...]] = {
+    read = {
         "smtp-certificate": settings.smtp_certificate,
         "smtp-key": settings.smtp_key,
-        "rabbitmq-ca": (settings.rabbitmq_ca,),
-        "rabbitmq-certificate": (settings.rabbitmq_certificate,),
-        "rabbitmq-key": (settings.rabbitmq_key,),
-    }
+    } | {key: (getattr(settings, attribute(key)),) for sink in table.SINKS for key in sink.reads}
     uses = [
         Use(key, path, writes=False) for key, paths in read.items() for path in filter(None, paths)
     ]
     for backend in backends.BACKENDS:
         uses.extend(backend.uses(settings))
-    if not settings.rabbitmq_address:
-        # A folder that somebody has named and that is not there is more likely misspelt.
-        default = settings.queue_file == Settings().queue_file
-        uses.append(Use("queue-file", settings.queue_file, True, makes_folder=default))
+    uses.extend(table.chosen(settings).uses(settings))
     if settings.received_log:
         uses.append(Use("received-log", settings.received_log, writes=True))
     for use, why in privileges.refused(uses, identity):

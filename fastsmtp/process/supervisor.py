@@ -18,7 +18,7 @@ from fastsmtp.metrics import Snapshot
 from fastsmtp.net import tls
 from fastsmtp.net.auth import backends
 from fastsmtp.net.listener import place
-from fastsmtp.process import config, control, logs, queue_file, systemd
+from fastsmtp.process import config, control, logs, systemd
 from fastsmtp.process.config import ConfigError
 from fastsmtp.process.generation import Generation, Slots
 from fastsmtp.process.http import Site
@@ -26,6 +26,7 @@ from fastsmtp.process.reading import Sources, read_again
 from fastsmtp.process.sockets import Sockets
 from fastsmtp.process.workers import WorkerError, WorkerProcess
 from fastsmtp.settings import Settings
+from fastsmtp.sinks import table
 
 log = logging.getLogger(__name__)
 
@@ -202,12 +203,13 @@ class Supervisor:
 
     async def _collect(self) -> Snapshot:
         """What all workers have counted, and what is true of those that answer now."""
-        queue = await asyncio.to_thread(queue_file.snapshot, self._settings)
+        sink = table.chosen(self._settings)
+        stored = await asyncio.to_thread(sink.snapshot, self._settings)
         await asyncio.gather(*(worker.ask() for worker in self._workers))
         workers = self._workers  # whoever has ended meanwhile is in `_ended` instead
         restarts = sum(generation.restarts for generation in self._generations)
         return metrics.total(
-            [queue, *(worker.last for worker in workers if worker.answers)],
+            [stored, *(worker.last for worker in workers if worker.answers)],
             [
                 {"restarts": restarts},
                 self._ended,

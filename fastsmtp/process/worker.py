@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import uvloop
@@ -22,6 +23,7 @@ from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics, Snapshot
 from fastsmtp.net.answerer import Parts
 from fastsmtp.net.answerers import configured
+from fastsmtp.net.auth import backends
 from fastsmtp.net.failures import Failures
 from fastsmtp.net.listener import Listener
 from fastsmtp.net.places import Places
@@ -33,9 +35,8 @@ from fastsmtp.process.sockets import Bound
 from fastsmtp.process.workers import BLOCKED
 from fastsmtp.refusals import Refusals
 from fastsmtp.settings import Settings
+from fastsmtp.sinks import table
 from fastsmtp.sinks.base import Sink
-from fastsmtp.sinks.embedded import Embedded
-from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +52,7 @@ Job = dict[str, Any]
 """What workers.Job holds."""
 
 
-def default_sink(settings: Settings, gate: Gate, metrics: Metrics) -> Sink:
-    """Where the settings send the mail: to RabbitMQ, or to the embedded queue."""
-    if not settings.rabbitmq_address:
-        return Embedded(settings.queue_file, settings.queue_maxsize, gate, metrics)
-    return RabbitMQ(settings, gate, metrics)
-
-
-def main(make_sink: MakeSink = default_sink) -> int:
+def main(make_sink: MakeSink = table.make) -> int:
     """Take the job from standard input and do it; gives the exit status."""
     # A terminal, or systemd, may send these to the supervisor and to us: what ends us is its word
     # or SIGTERM, and until `start` can take that, workers.BLOCKED are blocked.
@@ -79,6 +73,7 @@ async def _work(job: Job, settings: Settings, make_sink: MakeSink) -> int:
         writer.write(json.dumps(message).encode() + b"\n")
 
     try:
+        _import_late(settings)
         privileges.become(settings)
         slot = job["slot"]
         worker = Worker(
@@ -105,6 +100,15 @@ async def _work(job: Job, settings: Settings, make_sink: MakeSink) -> int:
     await writer.drain()
     listening.cancel()
     return 0
+
+
+def _import_late(settings: Settings) -> None:
+    """See `Choice.late` and `Backend.late`."""
+    modules = list(table.chosen(settings).late)
+    for backend in backends.configured(settings):
+        modules += backend.late
+    for module in modules:
+        import_module(module)
 
 
 async def _listen(

@@ -1,1 +1,1 @@
-"""Where accepted mail goes: `base.Sink` is the contract, the other modules keep it."""
+"""Where accepted mail goes: `base.Sink` is the contract, `table` says which sink keeps it."""

@@ -11,6 +11,7 @@ from fastsmtp.payload import Outgoing
 from fastsmtp.process import cli, worker, workers
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
+from fastsmtp.sinks import table
 from fastsmtp.sinks.base import Done
 
 
@@ -18,7 +19,7 @@ class Mutant(ABC):
     """The real sink, but for `put`."""
 
     def __init__(self, settings: Settings, gate: Gate, metrics: Metrics) -> None:
-        self.sink = worker.default_sink(settings, gate, metrics)
+        self.sink = table.make(settings, gate, metrics)
 
     async def start(self) -> None:
         await self.sink.start()

@@ -69,8 +69,11 @@ class Held:
 class Inside:
     """The listener and all behind it on a uvloop in a thread; use as a context manager."""
 
-    def __init__(self, sink: Any = None, **settings: Any) -> None:
+    def __init__(
+        self, sink: Any = None, make_sink: worker.MakeSink | None = None, **settings: Any
+    ) -> None:
         self.sink = sink or Held()
+        self.make_sink = make_sink or (lambda *_: self.sink)
         self.settings = Settings(smtp_hostname="mx.example.com", **settings)
         self.errors: list[str] = []  # what reached the loop's exception handler
         self.grace = 0.0
@@ -87,7 +90,8 @@ class Inside:
         memory = failures.create()
         failed = Failures(memory, 0)
         os.close(memory)
-        made = worker.Worker(self.settings, lambda *_: self.sink, counts, failed)
+        made = worker.Worker(self.settings, self.make_sink, counts, failed)
+        self.sink = made.sink
         self.intake = made.listener._server.answerers[Message]
         self.metrics, self.gate, self.listener = made.metrics, made.gate, made.listener
         sockets = bind(("127.0.0.1",), (0,))

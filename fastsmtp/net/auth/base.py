@@ -20,9 +20,12 @@ class Backend(ABC):
     """One source of users.
 
     `uses`, `errors` and `warnings` are for `fastsmtp check` and the start. They are called whether
-    or not the settings ask for the back end, in commands that need no library of it: a library is
-    imported when the back end is made.
+    or not the settings ask for the back end, in commands that need no library of it.
     """
+
+    late: ClassVar[tuple[str, ...]] = ()
+    """Modules that `make` imports, because they need a library. A worker process has imported them
+    before it changes to `user`, who may not be allowed to read them."""
 
     key: ClassVar[str]
     """The setting that asks for it."""

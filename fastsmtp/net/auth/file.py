@@ -112,6 +112,7 @@ def _read(path: str) -> _Users:
 class File(SchemeBackend):
     """The users of one file."""
 
+    late = ("fastsmtp.net.auth.hashes",)
     scheme = "file://"
     rest = "/.+"
     form = "file:///path"
@@ -142,7 +143,7 @@ class File(SchemeBackend):
 
     def __init__(self, url: str) -> None:
         """Raises OSError where it cannot be read."""
-        from fastsmtp.net.auth import hashes  # late: see `Backend`
+        from fastsmtp.net.auth import hashes  # see `Backend.late`
 
         self._verify = hashes.verify
         self._path = url.removeprefix(self.scheme)

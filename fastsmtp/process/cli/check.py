@@ -10,6 +10,7 @@ from fastsmtp.process import config
 from fastsmtp.process.cli import options
 from fastsmtp.process.config import ConfigError
 from fastsmtp.settings import Settings
+from fastsmtp.sinks import table
 
 
 def register(subparsers: options.Subparsers) -> None:
@@ -41,10 +42,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _connect(settings: Settings) -> int:
     """Say what mail would meet: good news as comments of the config file, the rest as errors."""
-    from fastsmtp.process import destination  # late: the libraries take a while to import
+    import uvloop  # late: it takes a while to import
 
     try:
-        accepted, good, bad = destination.examine(settings)
+        accepted, good, bad = uvloop.run(table.chosen(settings).examine(settings))
     except (OSError, ValueError) as error:
         raise ConfigError([str(error)], []) from error
     if good:

@@ -1,5 +1,6 @@
 """Accepted mail goes to RabbitMQ; `sink.RabbitMQ` is the door.
 
+broker.py when it is chosen, what it needs ·
 sink.py picks a connection · delivery.py one answer a message · link.py keeps a connection up ·
 presence.py is the broker there · cluster.py how it is reached · topology.py what is declared ·
 limit.py how large · publisher.py window, batches, confirms · compression.py gzip ·

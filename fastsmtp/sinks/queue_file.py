@@ -1,0 +1,86 @@
+"""The queue file as a choice of the settings, and how much is in it, whoever writes it."""
+
+import logging
+import os
+from collections.abc import Iterable
+
+from fastsmtp.gate import Gate
+from fastsmtp.metrics import Metrics, Snapshot
+from fastsmtp.needs import Use
+from fastsmtp.settings import Settings
+from fastsmtp.sinks.base import Sink
+from fastsmtp.sinks.choice import Choice, Verdict
+from fastsmtp.sinks.embedded import Embedded
+from fastsmtp.sinks.store import Store
+from fastsmtp.sinks.store_errors import StoreFullError
+
+log = logging.getLogger(__name__)
+
+
+class QueueFile(Choice):
+    """Makes `embedded.Embedded`; where no other sink is chosen, this one is."""
+
+    def is_chosen(self, settings: Settings) -> bool:
+        """Always: it is the last row."""
+        return True
+
+    def uses(self, settings: Settings) -> Iterable[Use]:
+        """The file."""
+        # A folder that somebody has named and that is not there is more likely misspelt.
+        default = settings.queue_file == Settings().queue_file
+        yield Use("queue-file", settings.queue_file, writes=True, makes_folder=default)
+
+    def make(self, settings: Settings, gate: Gate, metrics: Metrics) -> Sink:
+        """See `Choice.make`."""
+        return Embedded(settings.queue_file, settings.queue_maxsize, gate, metrics)
+
+    async def examine(self, settings: Settings) -> Verdict:
+        """Open the file where it exists."""
+        return self._look(settings)
+
+    def _look(self, settings: Settings) -> Verdict:
+        path = settings.queue_file
+        where = f"rabbitmq-address is none: mail goes into the queue file {path}"
+        if not os.path.exists(path):
+            return Verdict(True, [f"{where}, which will be made"], [])
+        try:
+            store = Store(path, settings.queue_maxsize)
+        except OSError as error:
+            return Verdict(False, [where], [f"{error}: mail will be answered 451 4.3.0"])
+        try:
+            count, room = store.count(), store.room()
+        except StoreFullError as error:
+            return Verdict(False, [where], [f"{error}: mail will be answered 452 4.3.1"])
+        except OSError as error:
+            return Verdict(False, [where], [f"{error}: mail will be answered 451 4.3.0"])
+        finally:
+            store.close()
+        line = f"{where}: it holds {count} messages and has room for {room} bytes"
+        full = [] if room > 0 else [f"{path} is full: mail will be answered 452 4.3.1"]
+        return Verdict(not full, [line], full)
+
+    def snapshot(self, settings: Settings) -> Snapshot:
+        """What the file holds: all workers share it, so it is asked once, not by each of them."""
+        return snapshot(settings.queue_file, settings.queue_maxsize)
+
+
+def snapshot(path: str, maxsize: int) -> Snapshot:
+    """What is in the file; empty where there is none, or it is unusable. Blocks."""
+    if not path:
+        return {}
+    try:
+        store = Store(path)
+    except OSError as error:
+        log.debug("%s", error)
+        return {}
+    try:
+        return {
+            "queue_messages": store.span(),
+            "queue_octets": store.octets(),
+            "queue_limit": maxsize,
+        }
+    except OSError as error:
+        log.debug("%s", error)
+        return {}
+    finally:
+        store.close()

@@ -1,0 +1,22 @@
+"""The table of sinks: where accepted mail may go, and which one the settings choose."""
+
+from fastsmtp.gate import Gate
+from fastsmtp.metrics import Metrics
+from fastsmtp.settings import Settings
+from fastsmtp.sinks.base import Sink
+from fastsmtp.sinks.choice import Choice
+from fastsmtp.sinks.queue_file import QueueFile
+from fastsmtp.sinks.rabbitmq.broker import Broker
+
+SINKS: tuple[Choice, ...] = (Broker(), QueueFile())
+"""All of them; the first one that is chosen takes the mail, and the last one always is."""
+
+
+def chosen(settings: Settings) -> Choice:
+    """The one that the settings choose."""
+    return next(choice for choice in SINKS if choice.is_chosen(settings))
+
+
+def make(settings: Settings, gate: Gate, metrics: Metrics) -> Sink:
+    """Make the sink that the settings choose. Raises OSError or ValueError."""
+    return chosen(settings).make(settings, gate, metrics)

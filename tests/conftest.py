@@ -1,36 +1,39 @@
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
-from tests.support import rabbitmq
+from tests.support import machine_code, rabbitmq
 from tests.support.daemon import ROOT, Daemon
 from tests.support.inbox import EmbeddedInbox, Inbox, RabbitmqInbox
-from tests.support.sources import Sources
+
+if TYPE_CHECKING:
+    from tests.support.sources import Sources
 
 # A test machine is busy: how long one example takes says nothing.
 settings.register_profile("tests", deadline=None)
 settings.register_profile("fuzz", deadline=None, max_examples=10_000)
 settings.load_profile("tests")
 
-BUILD = "python setup.py build_ext --inplace, or make test"
+BUILD = "python setup.py build_ext --inplace, or make lint"
 
 
 def pytest_sessionstart() -> None:
     """What was compiled must be what stands in the source."""
-    for declared in (ROOT / "fastsmtp").rglob("*.pxd"):
-        source = declared.with_suffix(".py")
-        if source.exists():
-            compiled = list(declared.parent.glob(f"{source.stem}.*.so"))
-            if not compiled or compiled[0].stat().st_mtime < source.stat().st_mtime:
-                raise pytest.UsageError(f"{source} is newer than its compiled form: {BUILD}")
+    wrong = list(machine_code.complaints(ROOT / "fastsmtp"))
+    if wrong:
+        raise pytest.UsageError("\n".join([f"compile first: {BUILD}", *wrong]))
 
 
 @pytest.fixture
-def sources(tmp_path: Path) -> Sources:
+def sources(tmp_path: Path) -> "Sources":
     """Sources of a configuration of the test's own."""
+    # Not above: nothing of fastsmtp is imported before `pytest_sessionstart` has looked at it.
+    from tests.support.sources import Sources
+
     return Sources(tmp_path)
 
 

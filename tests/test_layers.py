@@ -1,11 +1,10 @@
 """Each layer imports only what stands above it: this table is the architecture."""
 
-import ast
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.imports import imported, module_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,43 +51,6 @@ SOURCES = sorted(
     for path in (ROOT / "fastsmtp").rglob(f"*.{suffix}")
 )
 
-FROM = re.compile(r"^[ \t]*from[ \t]+(\.*)([\w.]*)[ \t]+c?import[ \t]+(.+)", re.MULTILINE)
-IMPORT = re.compile(r"^[ \t]*c?import[ \t]+(.+)", re.MULTILINE)
-IN_PARENTHESES = re.compile(r"import[ \t]*\(([^)]*)\)")
-
-
-def python_imports(text: str) -> Iterator[tuple[int, str, list[str]]]:
-    """Every import statement as (dots, module, names); `import a.b` has no names."""
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            yield from ((0, alias.name, []) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.level, node.module or "", [alias.name for alias in node.names]
-
-
-def cython_imports(text: str) -> Iterator[tuple[int, str, list[str]]]:
-    """The same for Cython, where `ast` does not help."""
-    text = re.sub(r"#.*", "", text).replace("\\\n", " ")
-    text = IN_PARENTHESES.sub(lambda found: "import " + " ".join(found[1].split()), text)
-    for dots, module, names in FROM.findall(text):
-        yield len(dots), module, [name.split()[0] for name in names.split(",") if name.strip()]
-    for names in IMPORT.findall(text):
-        yield from ((0, name.split()[0], []) for name in names.split(","))
-
-
-def imported(module: str, text: str, cython: bool) -> set[str]:
-    """The full names that the package module `module` ("sinks.base") takes from fastsmtp."""
-    found = set()
-    for dots, base, names in (cython_imports if cython else python_imports)(text):
-        if dots:
-            parents = ["fastsmtp", *module.split(".")][:-dots]
-            base = ".".join([*parents, base] if base else parents)
-        if base == "fastsmtp":
-            found.update(names)
-        elif base.startswith("fastsmtp."):
-            found.add(base.removeprefix("fastsmtp."))
-    return {name for name in found if not name.startswith("__")}
-
 
 def trespasses(module: str, text: str, cython: bool = False) -> list[str]:
     """What `module` imports that its layer may not."""
@@ -96,7 +58,7 @@ def trespasses(module: str, text: str, cython: bool = False) -> list[str]:
     allowed = MAY_IMPORT[layer] | {layer}
     return [
         f"{module} ({layer}) imports {name}"
-        for name in sorted(imported(module, text, cython))
+        for name in sorted({base or name for base, name in imported(module, text, cython)})
         if LAYER_OF.get(name.split(".")[0]) not in allowed
     ]
 
@@ -108,8 +70,7 @@ def test_every_file_has_a_layer() -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_layers_point_one_way(path: Path) -> None:
-    relative = path.relative_to(ROOT / "fastsmtp")
-    module = ".".join([*relative.parent.parts, relative.name.split(".")[0]])
+    module = module_of(path, ROOT / "fastsmtp")
     if module in ("__init__", "__main__"):
         return
     assert trespasses(module, path.read_text(), path.suffix in (".pyx", ".pxd")) == []

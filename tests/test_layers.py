@@ -1,10 +1,15 @@
-"""Each layer imports only what stands above it: this table is the architecture."""
+"""Each layer imports only what stands above it, and no modules import each other in a circle.
 
+This table is the architecture.
+"""
+
+import graphlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from tests.support.imports import imported, module_of
+from tests.support.imports import imported, imported_modules, module_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -120,3 +125,61 @@ def test_the_walk_finds_a_trespass_in_cython(text: str) -> None:
 )
 def test_the_walk_lets_the_rest_pass(module: str, text: str) -> None:
     assert trespasses(module, text) == trespasses(module, text, cython=True) == []
+
+
+def circle(texts: Iterable[tuple[str, str, bool]]) -> list[str]:
+    """Modules that import each other, the first one again at the end; [] where there are none.
+
+    `texts` holds (module, text, whether it is Cython's), several of a module where it has several
+    files. What is imported late, or for types alone, counts: it ties the modules as much.
+    """
+    texts = [(module.removesuffix(".__init__"), module, *rest) for module, *rest in texts]
+    graph: dict[str, set[str]] = {name: set() for name, *_ in texts}
+    for name, module, text, cython in texts:
+        graph[name] |= imported_modules(module, text, cython, graph.keys()) - {name}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_each_other() -> None:
+    texts = [
+        (module_of(path, ROOT / "fastsmtp"), path.read_text(), path.suffix in (".pyx", ".pxd"))
+        for path in SOURCES
+    ]
+    assert circle(texts) == []
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [("gate", "import fastsmtp.peer", False), ("peer", "from fastsmtp import gate", False)],
+        [
+            ("net.tls", "def late():\n    from fastsmtp.net import proxy", False),
+            ("net.proxy", "from .tls import Store", False),
+        ],
+        [
+            ("net.tls", "if TYPE_CHECKING:\n    from fastsmtp.net.proxy import Proxy", False),
+            ("net.proxy", "from fastsmtp.net.flow import Flow", False),
+            ("net.flow", "from fastsmtp.net.tls import Store", False),
+        ],
+        [
+            ("_confirms", "", True),  # the .pyx, and next the .pyi
+            ("_confirms", "from fastsmtp.underlay import Listener", False),
+            ("underlay", "from fastsmtp._confirms import Confirms", False),
+        ],
+        [
+            ("gate", "from fastsmtp.peer cimport Peer", True),
+            ("peer", "from fastsmtp.gate import Gate", False),
+        ],
+        [
+            ("net.__init__", "from fastsmtp.net.tls import Store", False),
+            ("net.tls", "from fastsmtp.net import VERSION", False),
+        ],
+    ],
+)
+def test_the_walk_finds_a_circle(texts: list[tuple[str, str, bool]]) -> None:
+    assert set(circle(texts)) == {module.removesuffix(".__init__") for module, *_ in texts}
+    assert circle(texts[:-1]) == []

@@ -5,7 +5,7 @@ reads the connection. Reads no socket and knows no publish. Of a frame that is n
 a content header at most, whatever the broker sends.
 """
 
-from fastsmtp.sinks.rabbitmq.underlay import Listener
+from fastsmtp.sinks.rabbitmq.confirm_listener import ConfirmListener
 
 class Confirms:
     """Everything that one connection's broker sends goes through it."""
@@ -13,7 +13,7 @@ class Confirms:
     @property
     def channel(self) -> int:
         """Whose confirms are taken; 0 before `watch`, when everything is others'."""
-    def watch(self, channel: int, listener: Listener | None) -> None:
+    def watch(self, channel: int, listener: ConfirmListener | None) -> None:
         """From now on tell `listener` what is said of this channel's publishes; None: nobody."""
     def take(self, data: bytes) -> bytes:
         """Take what came; gives what is others': whole frames but for the first and the last.

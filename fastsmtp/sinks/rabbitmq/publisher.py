@@ -162,15 +162,15 @@ class Publisher:
     # What the broker says of publishes
 
     def acked(self, tag: int, multiple: bool) -> None:
-        """See `Listener`."""
+        """See `ConfirmListener`."""
         self._settle(tag, multiple, None)
 
     def nacked(self, tag: int, multiple: bool) -> None:
-        """See `Listener`."""
+        """See `ConfirmListener`."""
         self._settle(tag, multiple, replies.NOT_STORED)
 
     def returned(self, header: bytes, reason: str) -> None:
-        """See `Listener`; raises ValueError where it is not known whose ack must not count."""
+        """See `ConfirmListener`; raises ValueError where nobody knows whose ack must not count."""
         lost = message_id(header)
         found = [publish for publish in self._sent.values() if publish.outgoing.id == lost]
         if not found:

@@ -19,7 +19,7 @@ import logging
 import ssl
 from collections.abc import Iterable
 from importlib.metadata import version
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, SupportsIndex
 
 import aio_pika
 import pamqp.frame
@@ -36,6 +36,7 @@ from pamqp.heartbeat import Heartbeat
 from yarl import URL
 
 from fastsmtp.sinks.rabbitmq._confirms import Confirms
+from fastsmtp.sinks.rabbitmq.confirm_listener import ConfirmListener
 
 log = logging.getLogger(__name__)
 
@@ -255,22 +256,6 @@ def is_ours(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
-class Listener(Protocol):
-    """Who is told what becomes of publishes; delivery tags count from 1 on a channel."""
-
-    def acked(self, tag: int, multiple: bool) -> None:
-        """Basic.Ack; `multiple`: of every publish up to `tag`."""
-
-    def nacked(self, tag: int, multiple: bool) -> None:
-        """Basic.Nack: not stored."""
-
-    def returned(self, header: bytes, reason: str) -> None:
-        """Basic.Return of the message with this content header frame; its ack follows.
-
-        `reason` is the broker's: "312 NO_ROUTE".
-        """
-
-
 def message_id(header: bytes) -> str:
     """The message-id in a content header frame, "" where it has none."""
     frame = pamqp.frame.unmarshal(header)[2]
@@ -313,7 +298,7 @@ class Underlay:
         """What is sent may leave."""
         return not self.closing.done() and not self._transport.is_closing()
 
-    def listen(self, listener: Listener | None) -> None:
+    def listen(self, listener: ConfirmListener | None) -> None:
         """Tell `listener` what becomes of what is sent; None: nobody any more.
 
         The connection ends where it raises.

@@ -7,6 +7,8 @@ may be TLS already and cannot be pushed back.
 
 from ipaddress import IPv4Address, IPv6Address
 
+from fastsmtp.addresses cimport canonical
+
 cdef bytes V1_START = b"PROXY "
 cdef bytes V1_UNKNOWN = b"PROXY UNKNOWN"
 cdef bytes V2_START = b"\r\n\r\n\0\r\nQUIT\n"
@@ -113,7 +115,7 @@ cdef str _v1_address(bytes word, str family):
             raise ValueError
         if family == "TCP4":
             return str(IPv4Address(word.decode("ascii")))
-        return _plain(IPv6Address(word.decode("ascii")))
+        return canonical(IPv6Address(word.decode("ascii")))
     except ValueError:
         raise ProxyError(f"PROXY version 1 header with a bad {family} address") from None
 
@@ -164,8 +166,8 @@ cdef Header _v2_header(bytes data, int family):
         header.source_ip = str(IPv4Address(addresses[0:4]))
         header.destination_ip = str(IPv4Address(addresses[4:8]))
     elif name == "TCP6":
-        header.source_ip = _plain(IPv6Address(addresses[0:16]))
-        header.destination_ip = _plain(IPv6Address(addresses[16:32]))
+        header.source_ip = canonical(IPv6Address(addresses[0:16]))
+        header.destination_ip = canonical(IPv6Address(addresses[16:32]))
     if name in ("TCP4", "TCP6"):
         header.source_port = int.from_bytes(addresses[length - 4:length - 2], "big")
         header.destination_port = int.from_bytes(addresses[length - 2:length], "big")
@@ -223,11 +225,6 @@ cdef list _tlvs(bytes data, Py_ssize_t position):
         found.append((octets[position], data[position + 3:position + 3 + length], position + 3))
         position += 3 + length
     return found
-
-
-cdef str _plain(object address):
-    """An IPv4-mapped address is written as IPv4."""
-    return str(address.ipv4_mapped or address)
 
 
 cdef str _text(bytes value):

@@ -1,19 +1,5 @@
 """Facts about one connection: who is at its ends and what protects it."""
 
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
-
-
-@lru_cache(maxsize=4096)
-def plain_address(text: str) -> str:
-    """An IP address in its canonical text, an IPv4-mapped IPv6 one as IPv4; scope ids are dropped.
-
-    Raises ValueError for anything else.
-    """
-    address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
-
 
 class Proxy:
     """What a PROXY header told of the connection besides its ends; TLV texts, "" where absent."""
@@ -43,7 +29,7 @@ class Proxy:
 
 
 class Peer:
-    """One connection's ends; addresses are canonical text (`plain_address`)."""
+    """One connection's ends; addresses are canonical text, see `addresses`."""
 
     __slots__ = (
         "cipher",

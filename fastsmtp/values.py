@@ -14,6 +14,8 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from fastsmtp.addresses import canonical
+
 Network = IPv4Network | IPv6Network
 
 _SIZES = {"GB": 1 << 30, "MB": 1 << 20, "KB": 1 << 10, "B": 1}
@@ -125,9 +127,7 @@ def _listed(text: str) -> list[str]:
 
 
 def _read_address(text: str) -> str:
-    """The canonical text; an IPv4-mapped IPv6 address as IPv4."""
-    address = ip_address(text)
-    return str(getattr(address, "ipv4_mapped", None) or address)
+    return canonical(ip_address(text))
 
 
 def _read_network(text: str) -> Network:

@@ -14,7 +14,7 @@ from tests.support.imports import imported, imported_modules, module_of
 ROOT = Path(__file__).parent.parent
 
 LAYERS = {
-    "wire": ["_parser", "_content", "_proxy"],
+    "wire": ["addresses", "_parser", "_content", "_proxy"],
     "model": [
         *(
             "replies",
@@ -40,7 +40,7 @@ LAYERS = {
 
 MAY_IMPORT = {
     "wire": set(),
-    "model": set(),
+    "model": {"wire"},
     "session": {"wire", "model"},
     "payload": {"wire", "model"},
     "sinks": {"model", "payload"},

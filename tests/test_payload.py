@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastsmtp.addresses import plain_address
 from fastsmtp.envelope import Envelope, Recipient
 from fastsmtp.gate import Gate
 from fastsmtp.headers import RefusedError
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import SLICE, Composer
-from fastsmtp.peer import Peer, Proxy, plain_address
+from fastsmtp.peer import Peer, Proxy
 from fastsmtp.settings import Settings
 from tests.oracle import corpus, message, strategies
 

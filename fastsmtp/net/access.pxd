@@ -1,3 +1,4 @@
+from fastsmtp.addresses cimport packed
 from fastsmtp.peer cimport Peer
 
 

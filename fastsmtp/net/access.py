@@ -1,14 +1,14 @@
 """Who may come in, judged on addresses: `smtp-range`, `smtp-trusted`, `smtp-proxy`.
 
-Takes canonical addresses (`peer.plain_address`); never waits and never says anything. A lookup
+Takes canonical addresses (see `addresses`); never waits and never says anything. A lookup
 costs the same for ten ranges and for ten thousand.
 """
 
-import socket
 from bisect import bisect_right
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
+from fastsmtp.addresses import packed
 from fastsmtp.peer import Peer
 from fastsmtp.settings import Settings
 from fastsmtp.values import Network
@@ -25,11 +25,8 @@ class Ranges:
         self._bounds6 = _bounds(collapse_addresses(ipv6))
 
     def __contains__(self, address: str) -> bool:
-        if ":" in address:
-            number = int.from_bytes(socket.inet_pton(socket.AF_INET6, address), "big")
-            return bisect_right(self._bounds6, number) % 2 == 1
-        number = int.from_bytes(socket.inet_pton(socket.AF_INET, address), "big")
-        return bisect_right(self._bounds4, number) % 2 == 1
+        bounds = self._bounds6 if ":" in address else self._bounds4
+        return bisect_right(bounds, int.from_bytes(packed(address), "big")) % 2 == 1
 
 
 def _bounds(disjoint: Iterable[Network]) -> list[int]:

@@ -14,11 +14,12 @@ from typing import cast
 from fastsmtp import replies
 from fastsmtp._proxy import Header
 from fastsmtp._session import Session
+from fastsmtp.addresses import plain_address
 from fastsmtp.net.flow import Flow
 from fastsmtp.net.proxy import STARTS, introduce
 from fastsmtp.net.server import Server
 from fastsmtp.net.tls_stream import TlsStream
-from fastsmtp.peer import Peer, plain_address
+from fastsmtp.peer import Peer
 from fastsmtp.questions import Message, Question
 from fastsmtp.replies import Reply
 

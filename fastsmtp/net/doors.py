@@ -12,9 +12,9 @@ import socket
 from collections.abc import Callable
 
 from fastsmtp._proxy import Header, ProxyError, parse
+from fastsmtp.addresses import plain_address
 from fastsmtp.net.connection import factory
 from fastsmtp.net.server import Server
-from fastsmtp.peer import plain_address
 
 log = logging.getLogger(__name__)
 

@@ -1,17 +1,17 @@
 """How often each address has failed to authenticate lately, in memory that all workers share.
 
-An address falls into one of BUCKETS by a keyed hash; IPv6 counts by /64. A bucket is a row of one
+An address falls into one of BUCKETS by a keyed hash of its network. A bucket is a row of one
 time a worker: the moment at which everything in it is forgotten. A failure pushes the latest time
 of the row further and writes it into the worker's own column, so there is no lock, nothing need be
 cleaned up, and what a worker that ended has seen still counts.
 """
 
 import hashlib
-import ipaddress
 import mmap
 import os
 import time
 
+from fastsmtp.addresses import client_network
 from fastsmtp.net.places import SLOTS
 
 BUCKETS = 4096
@@ -57,14 +57,8 @@ class Failures:
 
     def _row(self, address: str) -> int:
         """Where the row of the address begins."""
-        digest = hashlib.blake2b(network(address), key=self._key, digest_size=4).digest()
+        digest = hashlib.blake2b(client_network(address), key=self._key, digest_size=4).digest()
         return int.from_bytes(digest) % BUCKETS * SLOTS
-
-
-def network(address: str) -> bytes:
-    """What counts as one client: an IPv4 address, an IPv6 /64."""
-    ip = ipaddress.ip_address(address)
-    return ip.packed if ip.version == 4 else ip.packed[:8]
 
 
 def delay(failures: float) -> float:

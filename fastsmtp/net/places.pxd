@@ -1,5 +1,7 @@
 import cython
 
+from fastsmtp.addresses cimport client_network
+
 
 cdef class Places:
     cdef object _memory, _cells

@@ -8,9 +8,10 @@ hold earlier than it should, but never later.
 
 import mmap
 import os
-import socket
 import struct
 from hashlib import blake2b
+
+from fastsmtp.addresses import client_network
 
 SLOTS = 256
 """Worker processes at one time, those of an old generation included."""
@@ -89,11 +90,7 @@ class Places:
         self._memory[start : start + size] = bytes(size)
 
     def _hashed(self, address: str) -> tuple[int, int]:
-        """The cells of the network that counts as one client: an IPv4 address, an IPv6 /64."""
-        if ":" in address:
-            network = socket.inet_pton(socket.AF_INET6, address)[:8]
-        else:
-            network = socket.inet_pton(socket.AF_INET, address)
-        digest = blake2b(network, digest_size=4, key=self._key).digest()
+        """The cells of the client's network."""
+        digest = blake2b(client_network(address), digest_size=4, key=self._key).digest()
         first, second = struct.unpack("=HH", digest)
         return first % CELLS, CELLS + second % CELLS

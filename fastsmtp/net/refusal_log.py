@@ -6,7 +6,7 @@ at `info`, the others are counted, see `rate_limited_log`.
 
 import logging
 
-from fastsmtp.net.failures import network
+from fastsmtp.addresses import client_network
 from fastsmtp.rate_limited_log import RateLimitedLog
 from fastsmtp.refusals import Refusal
 
@@ -28,7 +28,7 @@ class RefusalLog:
         if refusal.recipient is not None:
             about["recipient"] = refusal.recipient
         self._lines.event(
-            (network(refusal.peer.remote_ip), reply.kind),
+            (client_network(refusal.peer.remote_ip), reply.kind),
             "%s: %d %s %s",
             "refused" if reply.code >= 500 else "deferred",
             reply.code,

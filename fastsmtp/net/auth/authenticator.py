@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fastsmtp import replies
+from fastsmtp.addresses import client_network
 from fastsmtp.net.answerer import Answered, Parts
 from fastsmtp.net.auth import backends
 from fastsmtp.net.auth.base import Backend, UnavailableError
-from fastsmtp.net.failures import network
 from fastsmtp.peer import Peer
 from fastsmtp.questions import Credentials
 from fastsmtp.replies import Reply
@@ -55,7 +55,7 @@ class Authenticator:
 
         A client that hangs up to try again sooner gains nothing: the attempt counts in any case.
         """
-        address = network(credentials.peer.remote_ip)
+        address = client_network(credentials.peer.remote_ip)
         self._open[address] += 1
         if self._open[address] > AT_ONCE_PER_ADDRESS or self._open.total() > AT_ONCE:
             reply = self._report(credentials.peer, replies.AUTH_UNAVAILABLE)
@@ -79,7 +79,7 @@ class Authenticator:
         asyncio.get_running_loop().call_later(seconds, self._end, credentials, reply, answered)
 
     def _end(self, credentials: Credentials, reply: Reply, answered: Answered) -> None:
-        address = network(credentials.peer.remote_ip)
+        address = client_network(credentials.peer.remote_ip)
         self._open[address] -= 1
         if not self._open[address]:
             del self._open[address]

@@ -1,0 +1,3 @@
+cpdef str canonical(address)
+cpdef bytes packed(str address)
+cpdef bytes client_network(str address)

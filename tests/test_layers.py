@@ -26,6 +26,7 @@ LAYERS = {
             "gate",
             "ids",
             "metrics",
+            "background_tasks",
             "_durations",
         ),
         *("settings", "declaration", "values", "needs", "rate_limited_log"),

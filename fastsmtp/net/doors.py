@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from fastsmtp._proxy import Header, ProxyError, parse
 from fastsmtp.addresses import plain_address
+from fastsmtp.background_tasks import BackgroundTasks
 from fastsmtp.net.connection import factory
 from fastsmtp.net.server import Server
 
@@ -46,7 +47,7 @@ class Doors:
         self._open: set[socket.socket] = set()  # listening
         self._arriving: set[Arriving] = set()
         self._all_arrived = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()  # a socket becomes a connection
+        self._tasks = BackgroundTasks()  # a socket becomes a connection
 
     def open(self, bound: socket.socket, *, tls_first: bool) -> None:
         """Accept on this socket, too; `tls_first`: headers aside, TLS comes first on it."""
@@ -69,8 +70,7 @@ class Doors:
                 await asyncio.wait_for(self._all_arrived.wait(), LAST_CALL)
         for arriving in list(self._arriving):
             arriving.end()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.wait()
 
     def _accept(self, bound: socket.socket, tls_first: bool) -> None:
         for _ in range(BATCH):
@@ -115,11 +115,8 @@ class Doors:
         arriving.client.close()
 
     def _connect(self, client: socket.socket, tls_first: bool, header: Header | None) -> None:
-        task = self._loop.create_task(
-            self._make_connection(client, factory(self._server, tls_first=tls_first, header=header))
-        )
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        made = factory(self._server, tls_first=tls_first, header=header)
+        self._tasks.start(self._make_connection(client, made))
 
     async def _make_connection(
         self, client: socket.socket, made: Callable[[], asyncio.Protocol]

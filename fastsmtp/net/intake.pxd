@@ -36,7 +36,7 @@ cdef class Intake:
     cdef readonly bint tells
     cdef Composer _composer
     cdef object _sink
-    cdef readonly set _tasks
+    cdef readonly object _tasks
     cdef object _turn
 
     cpdef Reply ask(self, Message message, answered)

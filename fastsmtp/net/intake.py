@@ -9,6 +9,7 @@ import logging
 
 from fastsmtp import replies
 from fastsmtp._durations import now
+from fastsmtp.background_tasks import BackgroundTasks
 from fastsmtp.headers import RefusedError
 from fastsmtp.net.answerer import Answered, Parts
 from fastsmtp.payload import Outgoing, Steps
@@ -95,7 +96,7 @@ class Intake:
         self.tells = log.isEnabledFor(logging.DEBUG)
         self._composer = parts.composer
         self._sink = parts.sink
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._turn = asyncio.Lock()  # of a large message: one at a time is composed
 
     def ask(self, message: Message, answered: Answered) -> Reply | None:
@@ -104,9 +105,7 @@ class Intake:
         arrival = Arrival(self, message, answered)
         if message.size > LARGE:
             steps = self._composer.steps(message.envelope, message.peer, message.pieces)
-            task = asyncio.get_running_loop().create_task(self._compose_large(steps, arrival))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.start(self._compose_large(steps, arrival))
             return None
         try:
             outgoing = self._composer.compose(message.envelope, message.peer, message.pieces)

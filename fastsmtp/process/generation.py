@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
+from fastsmtp.background_tasks import BackgroundTasks
 from fastsmtp.net import failures, places
 from fastsmtp.net.places import SLOTS, Places
 from fastsmtp.process.sockets import Bound
@@ -71,7 +71,7 @@ class Generation:
         self._slots = slots
         self._on_end = on_end
         self._ending = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
 
     async def start(self) -> None:
         """Start all workers; none accepts before all can. Raises WorkerError; none is left then."""
@@ -85,7 +85,7 @@ class Generation:
             raise
         for worker in started:
             worker.accept()
-            self._do(self._keep(worker))
+            self._tasks.start(self._keep(worker))
 
     async def retire(self) -> None:
         """Others accept now: finish what is begun and end. Returns when no client comes here."""
@@ -108,8 +108,7 @@ class Generation:
 
     async def wait(self) -> None:
         """Until every process has ended, once they were told to."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.wait()
 
     async def answer(self) -> None:
         """Until every worker that accepts mail has answered, or ended."""
@@ -135,7 +134,7 @@ class Generation:
                 raise WorkerError(f"a worker cannot be started: {error}") from None
             raise
         self.workers.append(worker)
-        self._do(self._watch(worker))
+        self._tasks.start(self._watch(worker))
         return worker
 
     async def _watch(self, worker: WorkerProcess) -> None:
@@ -174,8 +173,3 @@ class Generation:
             else:
                 worker.accept()
                 log.info("%s is process %d now", name, worker.pid)
-
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

@@ -8,12 +8,11 @@ begun. Whatever is wrong with the new one is told, and nothing changes.
 import asyncio
 import logging
 import signal
-from collections.abc import Coroutine
-from typing import Any
 
 from setproctitle import setproctitle
 
 from fastsmtp import metrics
+from fastsmtp.background_tasks import BackgroundTasks
 from fastsmtp.metrics import Snapshot
 from fastsmtp.net import tls
 from fastsmtp.net.auth import backends
@@ -55,7 +54,7 @@ class Supervisor:
         self._beginning: asyncio.Task[None] | None = None  # the start of its workers
         self._stopping = asyncio.Event()
         self._now = asyncio.Event()  # stop without waiting
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks = BackgroundTasks()
 
     async def serve(self) -> int:
         """Start, run until told to stop, shut down; gives the exit status."""
@@ -75,7 +74,7 @@ class Supervisor:
             return 1
         async with control.listening(self.reload):
             self._tell_ready("ready")
-            self._start(self._feed_watchdog())
+            self._tasks.start(self._feed_watchdog())
             await self._stopping.wait()
         return await self._shut_down()
 
@@ -107,7 +106,7 @@ class Supervisor:
         self._settings = settings
         logs.setup(settings)
         await old.retire()
-        self._start(self._see_off(old))
+        self._tasks.start(self._see_off(old))
         for line in warnings:
             log.warning("%s", line)
         said = self._tell_ready(f"reloaded, generation {new.number}")
@@ -173,8 +172,7 @@ class Supervisor:
         now.cancel()
         self._site.close()
         self._sockets.reduce(None)
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         log.info("stopped: %d messages accepted", self._ended.get("messages", 0))
         return 0 if in_peace else 1
 
@@ -229,7 +227,7 @@ class Supervisor:
             await asyncio.sleep(interval)
 
     def _on_hangup(self) -> None:
-        self._start(self.reload())
+        self._tasks.start(self.reload())
 
     def _stop(self) -> None:
         """The first signal stops in peace, a second one at once."""
@@ -238,11 +236,6 @@ class Supervisor:
         self._stopping.set()
         if self._beginning is not None:
             self._beginning.cancel()
-
-    def _start(self, work: Coroutine[Any, Any, object]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 async def _all_ended(generations: list[Generation]) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from fastsmtp import replies
 from fastsmtp.addresses import client_network
+from fastsmtp.background_tasks import BackgroundTasks
 from fastsmtp.net.answerer import Answered, Parts
 from fastsmtp.net.auth import backends
 from fastsmtp.net.auth.base import Backend, UnavailableError
@@ -47,7 +48,7 @@ class Authenticator:
         self._metrics = parts.metrics
         self._refusals = parts.refusals
         self._open: Counter[bytes] = Counter()  # attempts by address
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._attempts = BackgroundTasks()
         self._silent_until = 0.0
 
     def ask(self, credentials: Credentials, answered: Answered) -> None:
@@ -61,9 +62,7 @@ class Authenticator:
             reply = self._report(credentials.peer, replies.AUTH_UNAVAILABLE)
             self._answer_after(0, credentials, reply, answered)
         else:
-            task = asyncio.create_task(self._work(credentials, answered))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._attempts.start(self._work(credentials, answered))
 
     async def _work(self, credentials: Credentials, answered: Answered) -> None:
         peer = credentials.peer

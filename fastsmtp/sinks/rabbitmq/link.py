@@ -7,12 +7,11 @@ answered, and the presence tells the gate.
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine
-from typing import Any
 
 from aio_pika.exceptions import ChannelClosed
 
 from fastsmtp import replies
+from fastsmtp.background_tasks import BackgroundTasks
 from fastsmtp.metrics import Metrics
 from fastsmtp.sinks.rabbitmq.cluster import Cluster, public
 from fastsmtp.sinks.rabbitmq.presence import Presence
@@ -58,7 +57,7 @@ class Link:
         self._delay = FIRST_DELAY
         self._connection: Connection | None = None
         self._silent = 0  # publishes that had no confirm in time, which ended the connection
-        self._others: set[asyncio.Task[None]] = set()
+        self._others = BackgroundTasks()  # beside the connection's; `close` waits for them
         self._task: asyncio.Task[None] | None = None
         self._restart: asyncio.TimerHandle | None = None
         self._closing = False
@@ -76,8 +75,7 @@ class Link:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        if self._others:
-            await asyncio.wait(self._others)
+        await self._others.wait()
 
     def _on_end(self, task: "asyncio.Task[None]") -> None:
         """The connection's task never ends by itself: somebody cancelled it, or it has an error."""
@@ -92,7 +90,7 @@ class Link:
             try:
                 await self._serve(connection, underlay, address)
             finally:
-                self._beside(self._leave(connection, public(address), self._silent))
+                self._others.start(self._leave(connection, public(address), self._silent))
 
     async def _connect(self) -> tuple[Connection, Underlay, str]:
         """Try every address, and again after a while, until one lets us in."""
@@ -162,7 +160,7 @@ class Link:
             else:
                 self._presence.unblocked(self)
             if self._unstored.is_look_due():
-                self._beside(self._look_for_queue(connection))
+                self._others.start(self._look_for_queue(connection))
             if publisher.is_idle or publisher.progress != progress:
                 progress, silent = publisher.progress, 0.0
                 continue
@@ -197,12 +195,6 @@ class Link:
             if is_ours(error):
                 raise
             log.debug("looking for the queue", exc_info=True)
-
-    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do it beside everything else; `close` waits for it."""
-        task = asyncio.create_task(work)
-        self._others.add(task)
-        task.add_done_callback(self._others.discard)
 
 
 def words(error: BaseException | None) -> str:

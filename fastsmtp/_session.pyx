@@ -830,7 +830,7 @@ cdef struct Command:
     int states  # in which the handler is called; else 503
     Handler handler
 
-cdef Command[14] COMMANDS
+cdef Command[15] COMMANDS
 COMMANDS = [
     Command(b"RCPT", SENDER | RECIPIENTS, do_rcpt),
     Command(b"MAIL", ANY ^ START, do_mail),
@@ -846,15 +846,17 @@ COMMANDS = [
     Command(b"EXPN", ANY, not_implemented),
     Command(b"AUTH", ANY, do_auth),
     Command(b"STARTTLS", ANY, do_starttls),
+    Command(NULL, 0, NULL),
 ]
 
 
 cdef const Command *find_command(bytes verb) noexcept:
-    cdef int i
     cdef size_t length = PyBytes_GET_SIZE(verb)
-    for i in range(14):
-        if strlen(COMMANDS[i].verb) == length and (
-            memcmp(COMMANDS[i].verb, PyBytes_AS_STRING(verb), length) == 0
+    cdef const Command *command = COMMANDS
+    while command.verb != NULL:
+        if strlen(command.verb) == length and (
+            memcmp(command.verb, PyBytes_AS_STRING(verb), length) == 0
         ):
-            return &COMMANDS[i]
+            return command
+        command += 1
     return NULL

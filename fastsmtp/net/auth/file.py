@@ -7,7 +7,6 @@ key that only this process has. No password is kept.
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -20,6 +19,7 @@ from fastsmtp.escaping import printable
 from fastsmtp.needs import Problem, Use
 from fastsmtp.net.auth import libcrypt
 from fastsmtp.net.auth.base import SchemeBackend, UnavailableError
+from fastsmtp.net.auth.digest import Digests
 from fastsmtp.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class File(SchemeBackend):
 
         self._verify = hashes.verify
         self._path = url.removeprefix(self.scheme)
-        self._key = os.urandom(32)
+        self._digests = Digests()
         self._remembered: dict[bytes, tuple[str, float]] = {}  # digest: hash, until when
         self._threads = ThreadPoolExecutor(THREADS, "auth")
         self._turn = asyncio.Semaphore(THREADS)
@@ -161,7 +161,7 @@ class File(SchemeBackend):
     async def check(self, user: str, password: bytes) -> bool:
         """Whether the file has them. Raises UnavailableError."""
         await self._look()
-        digest = self._digest(user, password)
+        digest = self._digests.of(user, password)
         known = self._users.by_name.get(user)
         if known is not None and self._remembers(digest, known):
             return True
@@ -187,13 +187,8 @@ class File(SchemeBackend):
     def _decoy(self, user: str) -> str | None:
         """Somebody's hash for a user whom nobody knows, always the same: it costs as much."""
         hashes = self._users.hashes
-        chosen = int.from_bytes(self._digest(user, b"")[:8])
+        chosen = int.from_bytes(self._digests.of(user, b"")[:8])
         return hashes[chosen % len(hashes)] if hashes else None
-
-    def _digest(self, user: str, password: bytes) -> bytes:
-        name = user.encode()
-        framed = len(name).to_bytes(4) + name + password
-        return hashlib.blake2b(framed, key=self._key, digest_size=32).digest()
 
     def _remembers(self, digest: bytes, hashed: str) -> bool:
         """It succeeded lately, and the user has the same hash still."""

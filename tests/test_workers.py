@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import sys
@@ -109,6 +110,40 @@ def test_a_start_that_is_called_off_leaves_no_process(monkeypatch):
     monkeypatch.setattr(workers, "COMMAND", ["sleep", "60"])
     asyncio.run(main())
     close(slots)
+
+
+TALKATIVE = """
+import sys
+from fastsmtp.process import worker
+counted = {"rejected": {f"kind {number}": number for number in range(200_000)}}
+worker.Worker.snapshot = lambda self: counted | {"stopping": self.is_stopping}
+sys.exit(worker.main())
+"""
+
+
+def test_counters_of_any_size_are_heard_and_end_nothing(tmp_path, monkeypatch):
+    async def main():
+        async with running(tmp_path) as (generation, port):
+            (worker,) = generation.workers
+            for _ in range(2):  # a line of some 5 MB
+                await worker.ask(60)
+                assert worker.answers
+                assert len(worker.last["rejected"]) == 200_000
+            await asyncio.to_thread(lambda: Wire(port, 20).close())
+            assert generation.workers == [worker]
+            generation.stop()
+            await generation.wait()
+            assert worker.ended.result() == 0
+            assert worker.last["stopping"]  # its last words are whole, too
+
+    monkeypatch.setattr(workers, "COMMAND", [sys.executable, "-c", TALKATIVE])
+    asyncio.run(main())
+
+
+def test_a_job_is_the_same_on_the_other_side_whatever_else_a_newer_supervisor_tells():
+    job = Job({"smtp-port": "25"}, [3, 4], [False, True], 5, 6, 7, 1, 2, control=8)
+    told = json.loads(job.to_json()) | {"new": "of a later version"}
+    assert Job.from_json(json.dumps(told)) == job
 
 
 def children():

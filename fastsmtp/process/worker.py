@@ -5,8 +5,8 @@ talks to it over a socket pair. It never binds a port and never reads a configur
 """
 
 import asyncio
+import contextlib
 import gc
-import json
 import logging
 import os
 import signal
@@ -14,7 +14,6 @@ import socket
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
 
 import uvloop
 from setproctitle import setproctitle
@@ -30,9 +29,9 @@ from fastsmtp.net.places import Places
 from fastsmtp.net.received_log import ReceivedLog
 from fastsmtp.net.refusal_log import RefusalLog
 from fastsmtp.payload import Composer
-from fastsmtp.process import config, logs, privileges
+from fastsmtp.process import config, json_lines, logs, privileges
 from fastsmtp.process.sockets import Bound
-from fastsmtp.process.workers import BLOCKED
+from fastsmtp.process.workers import BLOCKED, Job
 from fastsmtp.refusals import Refusals
 from fastsmtp.settings import Settings
 from fastsmtp.sinks import table
@@ -48,9 +47,6 @@ CLOSE_TIMEOUT = 5.0
 
 MakeSink = Callable[[Settings, Gate, Metrics], Sink]
 
-Job = dict[str, Any]
-"""What workers.Job holds."""
-
 
 def main(make_sink: MakeSink = table.make) -> int:
     """Take the job from standard input and do it; gives the exit status."""
@@ -58,47 +54,45 @@ def main(make_sink: MakeSink = table.make) -> int:
     # or SIGTERM, and until `start` can take that, workers.BLOCKED are blocked.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    job: Job = json.load(sys.stdin)
-    setproctitle(f"fastsmtp: worker {job['number']}, generation {job['generation']}")
-    settings = config.from_texts(job["settings"])
+    job = Job.from_json(sys.stdin.read())
+    setproctitle(f"fastsmtp: worker {job.number}, generation {job.generation}")
+    settings = config.from_texts(job.settings)
     logs.setup(settings)
     sys.unraisablehook = logs.ignored
     return uvloop.run(_work(job, settings, make_sink))
 
 
 async def _work(job: Job, settings: Settings, make_sink: MakeSink) -> int:
-    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=job["control"]))
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=job.control))
 
     def tell(**message: object) -> None:
-        writer.write(json.dumps(message).encode() + b"\n")
+        writer.write(json_lines.line(message))
 
     try:
         _import_late(settings)
         privileges.become(settings)
-        slot = job["slot"]
-        worker = Worker(
-            settings, make_sink, Places(job["places"], slot), Failures(job["failures"], slot)
-        )
+        places, failures = Places(job.places, job.slot), Failures(job.failures, job.slot)
+        worker = Worker(settings, make_sink, places, failures)
         await worker.start()
         # What is there now stays: the collector looks at what came since, and not for every batch.
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS)
     except (OSError, ValueError) as error:
         tell(failed=str(error))
-        await writer.drain()
+        await _hang_up(writer)
         return 1
     tell(ready=str(worker.sink))
     listening = asyncio.create_task(_listen(reader, worker, tell))
     await worker.run(
         [
             Bound(socket.socket(fileno=number), tls_first)
-            for number, tls_first in zip(job["listening"], job["tls_first"], strict=True)
+            for number, tls_first in zip(job.listening, job.tls_first, strict=True)
         ]
     )
     await worker.stop()
     tell(snapshot=worker.snapshot())
-    await writer.drain()
     listening.cancel()
+    await _hang_up(writer)
     return 0
 
 
@@ -111,21 +105,24 @@ def _import_late(settings: Settings) -> None:
         import_module(module)
 
 
+async def _hang_up(writer: asyncio.StreamWriter) -> None:
+    """Let all that was told leave, as `drain` does not; then say no more."""
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
 async def _listen(
     reader: asyncio.StreamReader, worker: "Worker", tell: Callable[..., None]
 ) -> None:
     """Do what the supervisor says; without one there is nothing to stay for."""
-    try:
-        while line := await reader.readline():
-            message = json.loads(line)
-            if "snapshot" in message:
-                tell(snapshot=worker.snapshot())
-            elif "accept" in message:
-                worker.accept()
-            elif "retire" in message:
-                worker.retire()
-    except ConnectionError:
-        pass
+    async for message in json_lines.messages(reader):
+        if "snapshot" in message:
+            tell(snapshot=worker.snapshot())
+        elif "accept" in message:
+            worker.accept()
+        elif "retire" in message:
+            worker.retire()
     if not worker.is_stopping:
         log.error("the supervisor is gone: this worker ends when its mail is done")
         worker.retire()

@@ -1,7 +1,7 @@
 """One worker process as its supervisor sees it: started, ready, retired, ended.
 
 The worker is executed, never forked, so it runs the code that is on disk. It gets its job as JSON
-on standard input and inherits the sockets; then both sides talk JSON lines over a socket pair:
+on standard input and inherits the sockets; then both sides talk over a socket pair (`json_lines`):
 ready or failed, accept, retire, and its counters whenever they are asked for.
 """
 
@@ -12,11 +12,12 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from subprocess import PIPE
 from typing import Any
 
 from fastsmtp.metrics import Snapshot
+from fastsmtp.process import json_lines
 
 COMMAND = [sys.executable, "-P", "-m", "fastsmtp.process.worker"]
 
@@ -47,6 +48,16 @@ class Job:
     number: int  # of the worker in its generation, from 1
     generation: int  # from 1
     control: int = -1  # descriptor of the socket pair's other end
+
+    def to_json(self) -> str:
+        """The job as `from_json` takes it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Job":
+        """The job of a supervisor, which may be of another version: more than we know is left."""
+        told = json.loads(text)
+        return cls(**{name: told[name] for name in cls.__slots__})
 
 
 @dataclass(slots=True)
@@ -150,13 +161,12 @@ class WorkerProcess:
 
     def _tell(self, message: dict[str, Any]) -> None:
         if not self._writer.is_closing():
-            self._writer.write(json.dumps(message).encode() + b"\n")
+            self._writer.write(json_lines.line(message))
 
     async def _hand_over(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None
-        job = {name: getattr(self.job, name) for name in Job.__slots__}
         try:
-            process.stdin.write(json.dumps(job).encode())
+            process.stdin.write(self.job.to_json().encode())
             await process.stdin.drain()
         except ConnectionError:
             pass  # it ended already, which `_listen` tells
@@ -168,10 +178,8 @@ class WorkerProcess:
     ) -> None:
         """Take what it says until it ends."""
         try:
-            while line := await reader.readline():
-                self._take(json.loads(line))
-        except ConnectionError:
-            pass
+            async for message in json_lines.messages(reader):
+                self._take(message)
         finally:
             self._writer.close()
             self.ended.set_result(await process.wait())

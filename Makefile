@@ -83,7 +83,7 @@ run: $(VENV)/built-$(FASTSMTP_BUILD) ## start on 127.0.0.1:2525 with the embedde
 	@exec $(BIN)/fastsmtp --smtp-ip 127.0.0.1 --smtp-port 2525 --rabbitmq-address none --queue-file $(RUN)/queue.db
 
 test: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools lint ## install what the tests need, build, lint, run all tests
-	$(PYTEST) -n $(JOBS) --dist worksteal
+	$(PYTEST) -n $(JOBS) --dist worksteal --durations 20
 
 # Interpreters by name or path; each has a virtual environment of its own.
 PYTHONS ?= python3.11 python3.12 python3.13

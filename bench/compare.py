@@ -22,10 +22,25 @@ from bench.load import Load
 from bench.noise import Comparison
 from bench.rounds import WARM_UP, interleave
 from bench.servers import Discarding, Fastsmtp
+from bench.workloads import FANNED_OUT, KEPT_ALIVE, LARGE, PIPELINED, RECONNECT, STARTTLS
 from tests.support import postfix, rabbitmq
 from tests.support.daemon import ROOT
 
 LEAST_ROUNDS = 7
+
+LOADS: dict[str, Load] = {
+    "a": KEPT_ALIVE,
+    "b": KEPT_ALIVE,
+    "c": RECONNECT,
+    "d": LARGE,
+    "e": FANNED_OUT,
+    "f": PIPELINED,
+    "g": STARTTLS,
+}
+"""The load of each workload that can be compared."""
+
+DISCARDED = {"b", "c"}
+"""Those without RabbitMQ."""
 
 
 class Fresh:
@@ -53,17 +68,19 @@ class Fresh:
 
 
 def contender(workload: str, name: str, tree: Path, ground: Ground) -> Fresh:
-    """(a) or (b) with the fastsmtp of `tree`."""
+    """A workload with the fastsmtp of `tree`."""
+    load = LOADS[workload]
+    settings = ground.certificate.settings if load.tls else {}
 
     def make() -> Smtp:
         server: Fastsmtp | Discarding
-        if workload == "a":
-            server = Fastsmtp(ground.broker, f"compare-{name}", ground.folder)
-        else:
+        if workload in DISCARDED:
             server = Discarding(ground.folder)
+        else:
+            server = Fastsmtp(ground.broker, f"compare-{name}", ground.folder, **settings)
         # The sink that discards is this tree's in both: what it checks costs, too.
         server.daemon.env["PYTHONPATH"] = str(tree)
-        return Smtp(server, Load(), name)
+        return Smtp(server, load, name)
 
     return Fresh(name, make)
 
@@ -100,12 +117,12 @@ def check(tree: Path) -> None:
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
     parser.add_argument("base", help="a revision of git")
-    parser.add_argument("workload", nargs="*", help="a, b (both)")
+    parser.add_argument("workload", nargs="*", help=f"of {', '.join(LOADS)}; a, b if none is named")
     parser.add_argument("--rounds", type=int, default=9, help=f"at least {LEAST_ROUNDS} (9)")
     parser.add_argument("--seconds", type=float, default=2, help="a round (2)")
     given = parser.parse_args()
-    if unknown := set(given.workload) - {"a", "b"}:
-        parser.error(f"only a and b can be compared, not {', '.join(sorted(unknown))}")
+    if unknown := set(given.workload) - LOADS.keys():
+        parser.error(f"(a) to (g) can be compared, not {', '.join(sorted(unknown))}")
     if given.rounds < LEAST_ROUNDS:
         parser.error(f"{given.rounds} rounds say nothing; at least {LEAST_ROUNDS}")
     if missing := postfix.MISSING or rabbitmq.MISSING:

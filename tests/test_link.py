@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -294,6 +295,25 @@ class Load:
                 assert answer is replies.NOT_STORED
                 self.refused += 1
                 await asyncio.sleep(0.02)
+
+
+@on_uvloop
+async def test_a_cancellation_that_the_library_swallows_keeps_nobody_waiting(
+    broker: Broker, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = Cluster.open
+
+    async def swallow(self: Cluster, address: str) -> Any:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return await really(self, address)
+
+    monkeypatch.setattr(Cluster, "open", swallow)
+    monkeypatch.setattr("fastsmtp.sinks.rabbitmq.sink.START_TIMEOUT", 0.2)
+    async with opened(broker.url, queue) as rabbit:
+        closing = asyncio.create_task(rabbit.sink.close())
+        await asyncio.wait_for(closing, 15)
 
 
 @on_uvloop

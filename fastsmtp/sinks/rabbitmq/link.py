@@ -27,6 +27,9 @@ FIRST_DELAY, LAST_DELAY = 0.1, 3.0
 REFUSALS = (RefusedError, ChannelClosed)
 """Errors that only a broker which was reached can give."""
 
+CANCEL_INTERVAL = 0.5
+"""Seconds until a task that goes on is cancelled again."""
+
 WATCH_INTERVAL = 0.25
 """Seconds between two looks at a connection; less where rabbitmq-timeout is short."""
 
@@ -72,9 +75,10 @@ class Link:
         self._closing = True
         if self._restart is not None:
             self._restart.cancel()
-        if self._task is not None:
+        while self._task is not None and not self._task.done():
+            # aiormq turns a cancellation into the error of a channel that closes meanwhile.
             self._task.cancel()
-            await asyncio.wait([self._task])
+            await asyncio.wait([self._task], timeout=CANCEL_INTERVAL)
         await self._others.wait()
 
     def _on_end(self, task: "asyncio.Task[None]") -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.process import cli, worker, workers
@@ -21,7 +21,9 @@ from fastsmtp.sinks.base import Done
 class Discard:
     """Answers what came together in one read of the loop together, as a sink does."""
 
-    def __init__(self, result: Path, settings: Settings, gate: Gate, metrics: Metrics) -> None:
+    def __init__(
+        self, result: Path, settings: Settings, availability: Availability, metrics: Metrics
+    ) -> None:
         self.result = result
         self.content = b""  # encoded, of the first message
         self.equal = 0  # messages that have the same

@@ -22,8 +22,8 @@ from bench.mail import SENDER, content, recipients
 from fastsmtp import _proxy
 from fastsmtp._content import NORMALIZE, Content, HeaderScan
 from fastsmtp._parser import parse_mail, parse_rcpt, split_command
+from fastsmtp.availability import Availability
 from fastsmtp.envelope import Envelope, Recipient
-from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Composer
 from fastsmtp.peer import Peer
@@ -130,7 +130,7 @@ def contents() -> list[Part]:
 
 def payloads() -> list[Part]:
     """From a content to a publish's frames, and back to its confirm."""
-    composer = Composer(Settings(), Gate(LIMIT), Metrics())
+    composer = Composer(Settings(), Availability(LIMIT), Metrics())
     envelope = Envelope(SENDER)
     envelope.recipients.append(Recipient(recipients(1)[0]))
     peer = Peer("127.0.0.1", 40112, "127.0.0.1", 2525)

@@ -1,7 +1,7 @@
 from fastsmtp._content cimport Content
 from fastsmtp._durations cimport Durations
 from fastsmtp.envelope cimport Envelope
-from fastsmtp.gate cimport Gate
+from fastsmtp.availability cimport Availability
 from fastsmtp.peer cimport Peer
 from fastsmtp.questions cimport Credentials, Message, Question
 from fastsmtp.replies cimport Reply
@@ -56,7 +56,7 @@ cdef class Rules:
 cdef class Session:
     # Server: shared by all sessions of a worker
     cdef Rules rules
-    cdef Gate gate
+    cdef Availability availability
     cdef dict said  # the metrics' replies, by kind
     cdef Durations reply_seconds  # of messages, the metrics'
     cdef object refusals  # where refusals are reported

@@ -1,6 +1,6 @@
 from collections.abc import Iterable
 
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
 from fastsmtp.questions import Question
@@ -21,7 +21,12 @@ class Session:
     """One connection's dialogue (RFC 5321). Where a method gives bytes: write them, if any."""
 
     def __init__(
-        self, rules: Rules, gate: Gate, metrics: Metrics, refusals: Refusals, peer: Peer
+        self,
+        rules: Rules,
+        availability: Availability,
+        metrics: Metrics,
+        refusals: Refusals,
+        peer: Peer,
     ) -> None:
         """`refusals` gets the session's own refusals, not those handed to it with an answer."""
     @property
@@ -69,7 +74,7 @@ class Session:
     def backlog(self) -> int:
         """Octets that came while it waited, or was stalled."""
     def greet(self) -> bytes:
-        """Give the greeting, or the refusal that the gate has instead."""
+        """Give the greeting, or the refusal that takes its place (`Availability.greeting`)."""
     def refuse(self) -> bytes:
         """Give 554 instead of the greeting; from then on only QUIT is answered."""
     def secured(self) -> None:

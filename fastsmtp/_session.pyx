@@ -3,7 +3,7 @@
 `feed` takes what the client sent and gives what to write. Where somebody else must decide, as on a
 finished message, the session has a `question`: it keeps what a pipelining client sends meanwhile,
 and goes on at `answer`. It is the only owner of unread input. It reads no clock, opens no socket
-and knows no sink: what may come in is the gate's word.
+and knows no sink: what may come in is what `Availability` says.
 
 The states and commands are one table, COMMANDS, near the end.
 """
@@ -26,7 +26,7 @@ from fastsmtp._parser cimport (
 )
 from fastsmtp._durations cimport now
 from fastsmtp.envelope cimport Envelope, Recipient
-from fastsmtp.gate cimport Gate
+from fastsmtp.availability cimport Availability
 from fastsmtp.peer cimport Peer
 from fastsmtp.questions cimport Credentials, Message, Question
 from fastsmtp.replies cimport Reply
@@ -105,9 +105,9 @@ cdef class Rules:
 
 
 cdef class Session:
-    def __init__(self, Rules rules, Gate gate, metrics, refusals, Peer peer):
+    def __init__(self, Rules rules, Availability availability, metrics, refusals, Peer peer):
         self.rules = rules
-        self.gate = gate
+        self.availability = availability
         self.said = metrics.replies
         self.reply_seconds = metrics.reply_seconds
         self.refusals = refusals
@@ -166,8 +166,8 @@ cdef class Session:
     # What the caller does
 
     def greet(self):
-        if self.gate.greeting is not None:
-            return self.close(self.gate.greeting)
+        if self.availability.greeting is not None:
+            return self.close(self.availability.greeting)
         return self.rules.greeting
 
     def refuse(self):
@@ -482,7 +482,7 @@ cdef class Session:
         return self.end_if_stopping()
 
     cdef int begin_content(self) except -1:
-        self.content = Content(self.rules.newlines, self.gate.maxsize)
+        self.content = Content(self.rules.newlines, self.availability.maxsize)
         self.message = Message(self.peer, self.envelope, self.content.pieces)
         self.received = 0
         self.refusal = None
@@ -588,7 +588,7 @@ cdef class Session:
         return 0
 
     cdef bytes ehlo_reply(self):
-        maxsize, secure = self.gate.maxsize, self.peer.secure
+        maxsize, secure = self.availability.maxsize, self.peer.secure
         reply = self.rules.hellos.get((maxsize, secure))
         if reply is None:
             reply = self.rules.hellos[maxsize, secure] = self.rules.hello(maxsize, secure)
@@ -672,11 +672,11 @@ cdef int do_mail(Session session, bytes argument) except -1:
         return refuse_sender(session, _MAIL_PROBLEMS[error.problem], argument)
     if (mail.smtputf8 or mail.eight_bit) and not session.rules.eight_bit:
         return refuse_sender(session, replies.UNKNOWN_PARAMETER, argument)
-    if session.gate.refusal is not None:
-        return refuse_sender(session, session.gate.refusal, argument)
-    if session.gate.is_full:
+    if session.availability.refusal is not None:
+        return refuse_sender(session, session.availability.refusal, argument)
+    if session.availability.memory.is_full:
         return refuse_sender(session, replies.NO_MEMORY, argument)
-    if mail.size > session.gate.maxsize:
+    if mail.size > session.availability.maxsize:
         return refuse_sender(session, replies.TOO_LARGE, argument)
     session.envelope = Envelope(
         mail.sender,
@@ -746,7 +746,7 @@ cdef int do_bdat(Session session, bytes argument) except -1:
     if session.state != CHUNKS:
         session.refusal = session.out_of_order()
         session.phase = REFUSED_CHUNK
-    elif session.refusal is not None or session.content.size + size > session.gate.maxsize:
+    elif session.refusal is not None or session.content.size + size > session.availability.maxsize:
         session.content.overflow()
         session.phase = REFUSED_CHUNK
     else:

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastsmtp import __version__, replies
 from fastsmtp._durations import Durations
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.refusals import Refusal
 from fastsmtp.replies import Reply
 
@@ -26,7 +26,7 @@ GAUGES = frozenset(
         "broker_stored",
         "connections_open",
         "in_flight",
-        "memory_granted",
+        "memory_held",
         "memory_limit",
         "trouble",
         "workers",
@@ -121,28 +121,28 @@ class Metrics:
             kind = refusal.reply.kind
             self.rejected[kind] = self.rejected.get(kind, 0) + 1
 
-    def snapshot(self, gate: Gate) -> Snapshot:
+    def snapshot(self, availability: Availability) -> Snapshot:
         """Everything, as it is now."""
         found = {name: _plain(getattr(self, name)) for name in self.__slots__}
         found["broker_state"] = {state: int(state == self.broker_state) for state in BROKER_STATES}
-        trouble = self._trouble(gate)
+        trouble = self._trouble(availability)
         found["accepting"] = int(not trouble)
         found["trouble"] = {trouble: 1} if trouble else {}
         # By "time reason": a snapshot over several workers has those of all.
         found["broker_failures"] = Counter(f"{at:.6f} {why}" for at, why in self.broker_failures)
         found["broker_stored"] = self.confirm_seconds.last
-        found["memory_granted"] = gate.granted
-        found["memory_limit"] = gate.maxmemory
+        found["memory_held"] = availability.memory.held
+        found["memory_limit"] = availability.memory.limit
         found["workers"] = {__version__: 1}
         found["cpu_seconds"] = time.process_time()
         return found
 
-    def _trouble(self, gate: Gate) -> str:
+    def _trouble(self, availability: Availability) -> str:
         """Why no mail can be taken now; "" where it can."""
-        refusal = gate.greeting or gate.refusal
+        refusal = availability.greeting or availability.refusal
         if refusal is not None:
             return self.trouble or refusal.lines[0]
-        return "mail takes all of smtp-maxmemory" if gate.is_full else ""
+        return "mail takes all of smtp-maxmemory" if availability.memory.is_full else ""
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ cdef class Outgoing:
 
 
 cdef class Composer:
-    cdef object _settings, _gate, _metrics, _lifted
+    cdef object _settings, _availability, _metrics, _lifted
     cdef Ids _ids
     cdef str _extract
     cdef bytes _hostname

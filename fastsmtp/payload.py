@@ -19,8 +19,8 @@ import orjson
 
 from fastsmtp import replies
 from fastsmtp._content import HeaderScan
+from fastsmtp.availability import Availability
 from fastsmtp.envelope import Envelope, Recipient
-from fastsmtp.gate import Gate
 from fastsmtp.headers import Lifted, RefusedError
 from fastsmtp.ids import Ids
 from fastsmtp.metrics import Metrics
@@ -81,13 +81,13 @@ class Composer:
     def __init__(
         self,
         settings: Settings,
-        gate: Gate,
+        availability: Availability,
         metrics: Metrics,
         lifted: Callable[[bytes | bytearray, Metrics, Peer], Lifted] = Lifted,
     ) -> None:
         """`lifted` is what each message's headers are lifted into."""
         self._settings = settings
-        self._gate = gate
+        self._availability = availability
         self._metrics = metrics
         self._lifted = lifted
         self._ids = Ids()
@@ -158,7 +158,7 @@ class Composer:
 
     def _fit(self, octets: int) -> None:
         """Raises _TooLongError where so long a text does not fit the sink."""
-        if octets > self._gate.body_limit - PREFIX_ROOM:
+        if octets > self._availability.body_limit - PREFIX_ROOM:
             raise _TooLongError
 
     def _refuse_binary(self, error: Exception) -> None:

@@ -33,10 +33,10 @@ class Peer:
 
     __slots__ = (
         "cipher",
-        "counted",
+        "counted_address",
         "described",
-        "has_place",
         "helo",
+        "is_counted",
         "known",
         "local_ip",
         "local_port",
@@ -64,8 +64,9 @@ class Peer:
         self.cipher = ""
         self.helo = ""  # the argument of HELO or EHLO; owned by the session
         self.user = ""  # after AUTH; owned by the session
-        self.has_place = False  # among the open connections; owned by admission, as is `counted`
-        self.counted = ""  # the address that it counts towards the limit of; "" where there is none
+        # Owned by admission
+        self.is_counted = False  # among the open connections
+        self.counted_address = ""  # whose limit it counts towards; "" where there is none
         # Its JSON text, and what may change of it; owned by payload
         self.described: tuple[object, bytes, bytes] | None = None
 

@@ -31,7 +31,9 @@ class Message(Question):
         self.envelope = envelope
         self.pieces = pieces  # the content so far, in order
         self.size = 0  # bytes of it after unstuffing, before newlines are repaired
-        self.held = 0  # bytes of it that the gate knows of; owned by whoever has the message
+        self.held = (
+            0  # bytes of it that the memory budget knows of; owned by whoever has the message
+        )
 
 
 class Credentials(Question):

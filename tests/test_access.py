@@ -1,4 +1,4 @@
-"""net/access and net/places: who may come in, how often, and whose X-MQ headers count."""
+"""access and connection_counts: who may come in, how often, and whose X-MQ headers count."""
 
 import contextlib
 import os
@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastsmtp.net import deadlines, places
+from fastsmtp.net import connection_counts, deadlines
 from fastsmtp.net.access import Ranges
-from fastsmtp.net.places import Places
+from fastsmtp.net.connection_counts import ConnectionCounts
 from tests.support import certificates
 from tests.support.held import Inside
 from tests.support.inbox import EmbeddedInbox
@@ -150,19 +150,19 @@ def eventually_greeted(port: int) -> bool:
 
 @pytest.fixture
 def memory() -> Iterator[int]:
-    made = places.create()
+    made = connection_counts.create()
     yield made
     os.close(made)
 
 
 def test_a_network_is_an_ipv4_address_or_an_ipv6_64(memory):
-    counts = Places(memory, 3)
-    counts.enter()
-    assert counts.enter_from("2001:db8:0:1::1") == 1
-    assert counts.enter_from("2001:db8:0:1:ffff::2") == 2
-    assert counts.enter_from("2001:db8:0:2::1") == 1
-    assert counts.enter_from("192.0.2.1") == 1
-    assert counts.enter_from("192.0.2.2") == 1
+    counts = ConnectionCounts(memory, 3)
+    counts.open()
+    assert counts.open_from("2001:db8:0:1::1") == 1
+    assert counts.open_from("2001:db8:0:1:ffff::2") == 2
+    assert counts.open_from("2001:db8:0:2::1") == 1
+    assert counts.open_from("192.0.2.1") == 1
+    assert counts.open_from("192.0.2.2") == 1
 
 
 @given(
@@ -172,36 +172,36 @@ def test_a_network_is_an_ipv4_address_or_an_ipv6_64(memory):
     )
 )
 def test_collisions_never_hide_a_connection(steps):
-    memory = places.create()
-    workers = [Places(memory, slot) for slot in (0, 5, places.SLOTS - 1)]
+    memory = connection_counts.create()
+    workers = [ConnectionCounts(memory, slot) for slot in (0, 5, connection_counts.SLOTS - 1)]
     os.close(memory)
     open: list[tuple[int, str]] = []
     for worker, number, enters in steps:
         address = str(ip_address(number))
         if enters:
-            workers[worker].enter()
+            workers[worker].open()
             open.append((worker, address))
-            counted = workers[worker].enter_from(address)
+            counted = workers[worker].open_from(address)
             assert counted >= sum(each == address for _, each in open)
         elif (worker, address) in open:
             open.remove((worker, address))
-            workers[worker].leave_from(address)
-            workers[worker].leave()
+            workers[worker].close_from(address)
+            workers[worker].close()
     for worker, address in open:
-        workers[worker].leave_from(address)
-        workers[worker].leave()
-    workers[0].enter()
-    assert workers[0].enter_from("192.0.2.1") == 1  # nothing is left behind
+        workers[worker].close_from(address)
+        workers[worker].close()
+    workers[0].open()
+    assert workers[0].open_from("192.0.2.1") == 1  # nothing is left behind
 
 
 def test_ten_thousand_clients_are_told_apart(memory):
-    counts = Places(memory, 0)
-    counts.enter()
+    counts = ConnectionCounts(memory, 0)
+    counts.open()
     for number in range(10_000):
-        counts.enter_from(str(IPv4Address(0x0A000000 + number)))
-    counted = [counts.enter_from(f"192.0.2.{low}") for low in range(250)]
+        counts.open_from(str(IPv4Address(0x0A000000 + number)))
+    counted = [counts.open_from(f"192.0.2.{low}") for low in range(250)]
     assert max(counted) < 10  # a limit of ten holds nobody back who has one
 
 
 def test_the_memory_of_all_slots_is_bounded():
-    assert places.SIZE <= 64 * 1024 * 1024
+    assert connection_counts.SIZE <= 64 * 1024 * 1024

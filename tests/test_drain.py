@@ -19,7 +19,7 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
 from fastsmtp import replies
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.payload import Outgoing
 from fastsmtp.sinks import drain as drains
 from fastsmtp.sinks.base import Done
@@ -446,7 +446,7 @@ def test_the_window_is_bounded_in_rows_and_octets(path: Path) -> None:
 
     async def main() -> None:
         store, sink = Store(str(path)), Slow()
-        running = asyncio.create_task(Drain(store, sink, Gate(1 << 30)).run())
+        running = asyncio.create_task(Drain(store, sink, Availability(1 << 30)).run())
         await until(lambda: sink.most_rows == drains.WINDOW_ROWS, 20)
         await asyncio.sleep(3 * drains.DELETE_DELAY)
         assert sink.most_rows == drains.WINDOW_ROWS
@@ -468,8 +468,8 @@ def test_a_row_is_deleted_after_its_answer_and_soon(path: Path) -> None:
 
     async def main() -> None:
         store, sink, look = Store(str(path)), Slow(), Store(str(path))
-        gate = Gate(1 << 30)
-        drain = Drain(store, sink, gate)
+        availability = Availability(1 << 30)
+        drain = Drain(store, sink, availability)
         running = asyncio.create_task(drain.run())
         await until(lambda: len(sink.waiting) == 10, 5)
         await asyncio.sleep(3 * drains.DELETE_DELAY)
@@ -478,7 +478,7 @@ def test_a_row_is_deleted_after_its_answer_and_soon(path: Path) -> None:
         await until(lambda: look.count() == 7, 3 * 0.5)
         sink.answer(2, replies.UNROUTABLE)
         await until(lambda: drain.refused == 2, 5)
-        gate.refusal = replies.NOT_STORED  # the sink goes away with what it has
+        availability.refusal = replies.NOT_STORED  # the sink goes away with what it has
         sink.answer(4, replies.NOT_STORED)
         sink.answer(1)
         await asyncio.wait_for(running, 30)
@@ -499,7 +499,7 @@ def test_stopped_it_waits_for_answers_no_longer_than_its_grace(
 
     async def main() -> None:
         store, sink = Store(str(path)), Slow()
-        drain = Drain(store, sink, Gate(1 << 30))
+        drain = Drain(store, sink, Availability(1 << 30))
         running = asyncio.create_task(drain.run())
         await until(lambda: len(sink.waiting) == drains.WINDOW_ROWS, 10)
         drain.stop()

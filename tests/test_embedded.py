@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fastsmtp import replies
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
@@ -51,17 +51,17 @@ async def put(sink: Embedded, *messages: list[Outgoing]) -> list[Reply | None]:
 
 def with_sink(
     path: str,
-    use: Callable[[Embedded, Gate], Awaitable[None]],
+    use: Callable[[Embedded, Availability], Awaitable[None]],
     maxsize: int = 1 << 30,
 ) -> None:
     """Start a sink, use it, close it."""
 
     async def main() -> None:
-        gate = Gate(1 << 30)
-        sink = Embedded(path, maxsize, gate, Metrics())
+        availability = Availability(1 << 30)
+        sink = Embedded(path, maxsize, availability, Metrics())
         await sink.start()
         try:
-            await use(sink, gate)
+            await use(sink, availability)
         finally:
             await sink.close()
 
@@ -83,14 +83,14 @@ async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
 
 
 def test_every_recipient_is_in_the_file_when_the_answer_comes(path: str) -> None:
-    async def use(sink: Embedded, gate: Gate) -> None:
+    async def use(sink: Embedded, availability: Availability) -> None:
         assert await put(sink, message("A", recipients=3)) == [None]
         assert stored(path) == ["A0", "A1", "A2"]
         assert (
             await put(sink, *(message(f"B{n}", recipients=2) for n in range(300))) == [None] * 300
         )
         assert len(stored(path)) == 603
-        assert gate.refusal is None
+        assert availability.refusal is None
 
     with_sink(path, use)
     assert os.listdir(os.path.dirname(path)) == ["queue.db"]
@@ -98,7 +98,7 @@ def test_every_recipient_is_in_the_file_when_the_answer_comes(path: str) -> None
 
 def test_close_answers_what_was_put_and_what_comes_later(path: str) -> None:
     async def main() -> None:
-        sink = Embedded(path, 1 << 30, Gate(1 << 30), Metrics())
+        sink = Embedded(path, 1 << 30, Availability(1 << 30), Metrics())
         await sink.start()
         answers: Answers = {}
         for n in range(50):
@@ -113,19 +113,22 @@ def test_close_answers_what_was_put_and_what_comes_later(path: str) -> None:
 
 
 def test_the_gate_knows_what_fits_a_row(path: str) -> None:
-    async def use(sink: Embedded, gate: Gate) -> None:
-        assert gate.body_limit == 1_000_000_000 - 128 * 1024
+    async def use(sink: Embedded, availability: Availability) -> None:
+        assert availability.body_limit == 1_000_000_000 - 128 * 1024
 
     with_sink(path, use, maxsize=10 << 30)
 
 
 def test_a_message_too_large_fails_alone(path: str) -> None:
-    async def use(sink: Embedded, gate: Gate) -> None:
+    async def use(sink: Embedded, availability: Availability) -> None:
         answers = await put(
-            sink, message("A"), message("B", gate.body_limit), message("C", gate.body_limit - 1)
+            sink,
+            message("A"),
+            message("B", availability.body_limit),
+            message("C", availability.body_limit - 1),
         )
         assert answers == [None, replies.TOO_LARGE, None]
-        assert gate.refusal is None
+        assert availability.refusal is None
 
     with_sink(path, use, maxsize=8 << 20)
     assert stored(path) == ["A0", "C0"]
@@ -136,19 +139,19 @@ def test_a_full_queue_refuses_until_there_is_room(
 ) -> None:
     caplog.set_level(logging.INFO)
 
-    async def use(sink: Embedded, gate: Gate) -> None:
+    async def use(sink: Embedded, availability: Availability) -> None:
         answers = await put(sink, *(message(f"A{n:03}", 20_000) for n in range(100)))
         assert set(answers) == {None, replies.NO_SPACE}
         kept = [f"A{n:03}0" for n, answer in enumerate(answers) if answer is None]
         assert stored(path) == kept
-        assert gate.refusal is replies.NO_SPACE
+        assert availability.refusal is replies.NO_SPACE
         assert await put(sink, message("B", 20_000)) == [replies.NO_SPACE]
         await asyncio.sleep(1.2)
-        assert gate.refusal is replies.NO_SPACE
+        assert availability.refusal is replies.NO_SPACE
         store = Store(path)
         assert store.purge() == len(kept)
         store.close()
-        await until(lambda: gate.refusal is None)
+        await until(lambda: availability.refusal is None)
         assert await put(sink, message("C", 20_000)) == [None]
 
     with_sink(path, use, maxsize=MIN_SIZE)
@@ -158,26 +161,26 @@ def test_a_full_queue_refuses_until_there_is_room(
 
 
 def test_room_for_a_small_one_is_not_lost_to_a_large_one(path: str) -> None:
-    async def use(sink: Embedded, gate: Gate) -> None:
-        half = gate.body_limit // 2
+    async def use(sink: Embedded, availability: Availability) -> None:
+        half = availability.body_limit // 2
         answers = await put(sink, *(message(f"A{n}", half) for n in range(4)), message("B", 10))
         assert answers[0] is None
         assert replies.NO_SPACE in answers
         assert answers[4] is None
-        await until(lambda: gate.refusal is None)
+        await until(lambda: availability.refusal is None)
 
     with_sink(path, use, maxsize=4 << 20)
 
 
 def test_another_refusal_is_not_lifted(path: str) -> None:
-    async def use(sink: Embedded, gate: Gate) -> None:
+    async def use(sink: Embedded, availability: Availability) -> None:
         await put(sink, *(message(f"A{n:03}", 20_000) for n in range(100)))
-        gate.refusal = replies.UNAVAILABLE
+        availability.refusal = replies.UNAVAILABLE
         store = Store(path)
         store.purge()
         store.close()
         await asyncio.sleep(1.5)
-        assert gate.refusal is replies.UNAVAILABLE
+        assert availability.refusal is replies.UNAVAILABLE
 
     with_sink(path, use, maxsize=MIN_SIZE)
 
@@ -186,7 +189,7 @@ def test_a_disk_that_takes_no_more_means_451_until_it_does(tmp_path: Path) -> No
     """RLIMIT_FSIZE stands for the disk: writes beyond it fail."""
     script = """
 import asyncio, logging, resource, signal, sys
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from tests.test_embedded import message, put
 from fastsmtp.sinks.embedded import Embedded
@@ -194,7 +197,7 @@ from fastsmtp.sinks.embedded import Embedded
 async def main():
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    sink = Embedded(sys.argv[1], 1 << 30, Gate(1 << 30), Metrics())
+    sink = Embedded(sys.argv[1], 1 << 30, Availability(1 << 30), Metrics())
     await sink.start()
     assert await put(sink, message("A")) == [None]
     whole = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -220,7 +223,7 @@ asyncio.run(main())
 
 
 def test_a_removed_file_costs_one_451(path: str) -> None:
-    async def use(sink: Embedded, gate: Gate) -> None:
+    async def use(sink: Embedded, availability: Availability) -> None:
         assert await put(sink, message("A")) == [None]
         shutil.rmtree(os.path.dirname(path))
         assert await put(sink, message("B")) == [replies.NOT_STORED]
@@ -235,7 +238,7 @@ def test_a_locked_file_means_451_while_it_is(
 ) -> None:
     monkeypatch.setattr("fastsmtp.sinks.store.BUSY_TIMEOUT", 0.2)
 
-    async def use(sink: Embedded, gate: Gate) -> None:
+    async def use(sink: Embedded, availability: Availability) -> None:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         assert await put(sink, message("A")) == [replies.NOT_STORED]
@@ -263,7 +266,7 @@ def test_what_cannot_work_is_told_at_the_start(
         path.write_bytes(content)
 
     async def main() -> None:
-        await Embedded(str(path), maxsize, Gate(1 << 30), Metrics()).start()
+        await Embedded(str(path), maxsize, Availability(1 << 30), Metrics()).start()
 
     with pytest.raises((OSError, ValueError), match=words):
         asyncio.run(main())
@@ -274,7 +277,7 @@ def test_a_folder_that_is_a_file_is_told_at_the_start(tmp_path: Path) -> None:
 
     async def main() -> None:
         await Embedded(
-            str(tmp_path / "file" / "queue.db"), 1 << 30, Gate(1 << 30), Metrics()
+            str(tmp_path / "file" / "queue.db"), 1 << 30, Availability(1 << 30), Metrics()
         ).start()
 
     with pytest.raises(OSError, match=r"queue-file: .*/file"):
@@ -282,17 +285,17 @@ def test_a_folder_that_is_a_file_is_told_at_the_start(tmp_path: Path) -> None:
 
 
 def test_two_sinks_may_share_a_file(path: str) -> None:
-    async def use(sink: Embedded, gate: Gate) -> None:
-        async def share(other: Embedded, _: Gate) -> None:
+    async def use(sink: Embedded, availability: Availability) -> None:
+        async def share(other: Embedded, _: Availability) -> None:
             answers = await asyncio.gather(
                 put(sink, *(message(f"A{n}") for n in range(100))),
                 put(other, *(message(f"B{n}") for n in range(100))),
             )
             assert answers == [[None] * 100] * 2
 
-        other = Embedded(path, 1 << 30, Gate(1 << 30), Metrics())
+        other = Embedded(path, 1 << 30, Availability(1 << 30), Metrics())
         await other.start()
-        await share(other, gate)
+        await share(other, availability)
         await other.close()
 
     with_sink(path, use)

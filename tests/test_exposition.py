@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fastsmtp import replies
 from fastsmtp._durations import now
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import GAUGES, Metrics, total
 from fastsmtp.peer import Peer
 from fastsmtp.process import metrics_page
@@ -47,7 +47,7 @@ def names():
 
 
 def test_everything_that_is_counted_is_shown():
-    counted = set(Metrics().snapshot(Gate(1))) - OF_READY
+    counted = set(Metrics().snapshot(Availability(1))) - OF_READY
     assert counted | OF_THE_SUPERVISOR == set(EXPOSED)
 
 
@@ -63,7 +63,7 @@ def test_the_page_is_what_prometheus_reads():
     metrics.refused(Refusal(replies.UNROUTABLE, Peer("127.0.0.1", 25, "127.0.0.1", 4000), size=1))
     for seconds in (0, 0, 0.3, 100):
         metrics.reply_seconds.since(now() - seconds)
-    found = shown(total([metrics.snapshot(Gate(1))], [{"restarts": 3}]))
+    found = shown(total([metrics.snapshot(Availability(1))], [{"restarts": 3}]))
     assert found[("fastsmtp_messages_total",)] == 7
     assert found[("fastsmtp_worker_restarts_total",)] == 3
     assert found[("fastsmtp_broker_workers", ("state", "blocked"))] == 1

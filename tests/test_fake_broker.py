@@ -28,7 +28,7 @@ async def test_a_refusal_has_the_brokers_words(caplog: pytest.LogCaptureFixture)
             assert "refused the connection" in caplog.text
             assert "(NOT_ALLOWED - no more connections)" in caplog.text
             broker.refusal = None
-            await eventually(lambda: rabbit.gate.refusal is None, 30)
+            await eventually(lambda: rabbit.availability.refusal is None, 30)
 
 
 @on_uvloop

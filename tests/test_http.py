@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.process import http
 from fastsmtp.process.http import Site, trouble
@@ -39,7 +39,7 @@ HOSTILE = [
 
 
 def healthy():
-    return Metrics().snapshot(Gate(1))
+    return Metrics().snapshot(Availability(1))
 
 
 def with_site(use, collect=healthy):

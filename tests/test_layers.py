@@ -23,7 +23,8 @@ LAYERS = {
             "peer",
             "refusals",
             "questions",
-            "gate",
+            "availability",
+            "memory_budget",
             "ids",
             "metrics",
             "background_tasks",
@@ -85,11 +86,11 @@ def test_layers_point_one_way(path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("gate", "from fastsmtp.sinks.base import Sink"),
-        ("gate", "from fastsmtp import (\n    payload,\n)"),
-        ("gate", "import os, fastsmtp.payload"),
-        ("gate", "def late():\n    from fastsmtp.payload import Outgoing"),
-        ("gate", "if TYPE_CHECKING:\n    from .payload import Outgoing"),
+        ("availability", "from fastsmtp.sinks.base import Sink"),
+        ("availability", "from fastsmtp import (\n    payload,\n)"),
+        ("availability", "import os, fastsmtp.payload"),
+        ("availability", "def late():\n    from fastsmtp.payload import Outgoing"),
+        ("availability", "if TYPE_CHECKING:\n    from .payload import Outgoing"),
         ("sinks.base", "from .. import net"),
         ("sinks.rabbitmq.link", "from ...process import worker"),
         ("sinks.store", "from fastsmtp import _parser"),
@@ -119,7 +120,7 @@ def test_the_walk_finds_a_trespass_in_cython(text: str) -> None:
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("gate", "from fastsmtp.replies import Reply\nimport socket"),
+        ("availability", "from fastsmtp.replies import Reply\nimport socket"),
         ("sinks.rabbitmq.link", "from fastsmtp.sinks import base\nfrom .underlay import Batch"),
         ("process.worker", "from fastsmtp import __version__, _session\nimport fastsmtp.net.tls"),
     ],
@@ -156,7 +157,10 @@ def test_no_modules_import_each_other() -> None:
 @pytest.mark.parametrize(
     "texts",
     [
-        [("gate", "import fastsmtp.peer", False), ("peer", "from fastsmtp import gate", False)],
+        [
+            ("availability", "import fastsmtp.peer", False),
+            ("peer", "from fastsmtp import availability", False),
+        ],
         [
             ("net.tls", "def late():\n    from fastsmtp.net import proxy", False),
             ("net.proxy", "from .tls import Store", False),
@@ -172,8 +176,8 @@ def test_no_modules_import_each_other() -> None:
             ("underlay", "from fastsmtp._confirms import Confirms", False),
         ],
         [
-            ("gate", "from fastsmtp.peer cimport Peer", True),
-            ("peer", "from fastsmtp.gate import Gate", False),
+            ("availability", "from fastsmtp.peer cimport Peer", True),
+            ("peer", "from fastsmtp.availability import Availability", False),
         ],
         [
             ("net.__init__", "from fastsmtp.net.tls import Store", False),

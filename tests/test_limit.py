@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from fastsmtp import replies
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.sinks.rabbitmq.limit import BodyLimit
 from tests.support.rabbitmq import Broker
 from tests.support.sink import on_uvloop, opened
@@ -23,14 +23,14 @@ async def test_a_406_that_lowers_the_maximum_is_logged_with_what_ehlo_says(
     async with opened(broker.url, queue, **settings) as rabbit:
         for _ in range(2):
             assert await rabbit.put(bytes(3 * MIB)) is replies.TOO_LARGE
-        assert rabbit.gate.maxsize == (2 * MIB - 65536) * 3 // 4
+        assert rabbit.availability.maxsize == (2 * MIB - 65536) * 3 // 4
     (line,) = [r.getMessage() for r in caplog.records if "406" in r.getMessage()]
     for part in (f"is {2 * MIB} bytes, not {64 * MIB}.", "SIZE 1523712", "max_message_size"):
         assert part in line
 
 
 def test_a_406_that_names_nothing_smaller_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
-    limit = BodyLimit(MIB, Gate(100 * MIB))
+    limit = BodyLimit(MIB, Availability(100 * MIB))
     limit.lower(2 * MIB)
     limit.lower(MIB)
     assert caplog.text == ""

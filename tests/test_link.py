@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastsmtp import replies
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
@@ -53,10 +53,10 @@ async def test_no_answer_while_stopped_and_a_refusal_after_the_timeout(
         assert not any(answer.done() for answer in [*answers, large])
         found = await asyncio.wait_for(asyncio.gather(*answers, large), 3)
         assert set(found) == {replies.NOT_STORED}
-        assert rabbit.gate.refusal is replies.NOT_STORED
+        assert rabbit.availability.refusal is replies.NOT_STORED
         assert await rabbit.put(b"away") is replies.NOT_STORED
         paused.resume()
-        await eventually(lambda: rabbit.gate.refusal is None, 30)
+        await eventually(lambda: rabbit.availability.refusal is None, 30)
         assert await rabbit.put(b"after") is None
     found = [message.body for message in await drain(paused.url, queue)]
     assert found[0] == b"before"
@@ -72,7 +72,7 @@ async def test_a_late_confirm_is_not_taken_for_other_mail(paused: Broker, queue:
             late = rabbit.put(b"late")
             assert await asyncio.wait_for(late, 3) is replies.NOT_STORED
             paused.resume()
-            await eventually(lambda: rabbit.gate.refusal is None, 30)
+            await eventually(lambda: rabbit.availability.refusal is None, 30)
             found = await asyncio.gather(*[rabbit.put(b"x") for _ in range(50)])
             assert found == [None] * 50
     found = [message.body for message in await drain(paused.url, queue)]
@@ -86,15 +86,15 @@ async def test_down_at_start_up_later(
     caplog.set_level(logging.DEBUG)
     broker = make_broker()
     async with opened(broker.url.replace("guest:guest", "guest:gu%65st"), queue) as rabbit:
-        assert rabbit.gate.refusal is replies.NOT_STORED
-        assert rabbit.gate.greeting is None
+        assert rabbit.availability.refusal is replies.NOT_STORED
+        assert rabbit.availability.greeting is None
         assert await rabbit.put(b"too early") is replies.NOT_STORED
         await asyncio.sleep(1)
         (line,) = lines(caplog)
         assert f"tried amqp://guest@127.0.0.1:{broker.port}/ " in line
         assert "rabbitmq-address: none" in line
         await asyncio.to_thread(broker.start)
-        await eventually(lambda: rabbit.gate.refusal is None, 30)
+        await eventually(lambda: rabbit.availability.refusal is None, 30)
         assert await rabbit.put(b"in time") is None
     assert [line.partition(":")[0] for line in lines(caplog)] == [
         "RabbitMQ cannot be reached",
@@ -110,7 +110,7 @@ async def test_the_first_address_dead(broker: Broker, queue: str) -> None:
     (dead,) = free_ports(1)
     url = f"amqp://guest:guest@127.0.0.1:{dead}/,{broker.url}"
     async with opened(url, queue) as rabbit:
-        assert rabbit.gate.refusal is None
+        assert rabbit.availability.refusal is None
         assert await rabbit.put(b"x") is None
 
 
@@ -123,7 +123,7 @@ async def test_goes_to_the_other_node(
         assert await rabbit.put(b"x") is None
         own_broker.kill()
         await eventually(lambda: rabbit.metrics.broker_connects == 4, 30)
-        assert rabbit.gate.refusal is None
+        assert rabbit.availability.refusal is None
         assert await rabbit.put(b"y") is None
     assert [message.body for message in await drain(broker.url, queue)] == [b"y"]
     assert len(lines(caplog)) == 3  # connected, went away, back
@@ -187,7 +187,7 @@ async def test_the_start_says_in_one_line_what_mail_meets(
 ) -> None:
     caplog.set_level(logging.INFO)
     async with opened(broker.url, queue, rabbitmq_declare=False) as rabbit:
-        size = rabbit.gate.maxsize
+        size = rabbit.availability.maxsize
     (line,) = lines(caplog)
     assert f"RabbitMQ is connected: {broker.url.replace(':guest@', '@')}, version " in line
     assert f"queue '{queue}' is missing: mail is answered 451 4.3.5 until it exists" in line
@@ -230,12 +230,12 @@ async def test_greeting_after_a_long_absence(
     monkeypatch.setattr(presence, "LONG_AWAY", 3.0)
     async with opened(own_broker.url, queue) as rabbit:
         own_broker.kill()
-        await eventually(lambda: rabbit.gate.refusal is replies.NOT_STORED, 30)
-        assert rabbit.gate.greeting is None
-        await eventually(lambda: rabbit.gate.greeting is replies.UNAVAILABLE, 3 * 3.0)
+        await eventually(lambda: rabbit.availability.refusal is replies.NOT_STORED, 30)
+        assert rabbit.availability.greeting is None
+        await eventually(lambda: rabbit.availability.greeting is replies.UNAVAILABLE, 3 * 3.0)
         await asyncio.to_thread(own_broker.start)
-        await eventually(lambda: rabbit.gate.refusal is None, 30)
-        assert rabbit.gate.greeting is None
+        await eventually(lambda: rabbit.availability.refusal is None, 30)
+        assert rabbit.availability.greeting is None
 
 
 @on_uvloop
@@ -260,7 +260,7 @@ async def test_cancelled_tasks_answer_and_come_back(
             task.cancel()
         found = await asyncio.wait_for(asyncio.gather(*answers), 30)
         assert set(found) <= {None, replies.NOT_STORED}
-        await eventually(lambda: rabbit.gate.refusal is None, 30)
+        await eventually(lambda: rabbit.availability.refusal is None, 30)
         await eventually(lambda: rabbit.metrics.broker_connects >= 4, 30)
         assert await rabbit.put(b"y") is None
 
@@ -325,10 +325,10 @@ async def test_kill_9_under_load_loses_nothing(own_broker: Broker, queue: str) -
             before = len(load.acknowledged)
             await eventually(lambda: len(load.acknowledged) > before + 500, 30)  # noqa: B023
             own_broker.kill()
-            await eventually(lambda: rabbit.gate.refusal is not None, 30)
+            await eventually(lambda: rabbit.availability.refusal is not None, 30)
             await asyncio.to_thread(own_broker.start)
             # Ten seconds are promised.
-            await eventually(lambda: rabbit.gate.refusal is None, 30)
+            await eventually(lambda: rabbit.availability.refusal is None, 30)
         load.running = False
         await asyncio.wait_for(running, 30)
         assert load.put == len(load.acknowledged) + load.refused
@@ -364,7 +364,7 @@ async def test_a_broker_that_makes_no_sense_has_stored_nothing(
         found = await asyncio.wait_for(asyncio.gather(*answers), 30)
         assert set(found) == {replies.NOT_STORED}
         between.change = bytes
-        await eventually(lambda: rabbit.gate.refusal is None, 30)
+        await eventually(lambda: rabbit.availability.refusal is None, 30)
         assert await rabbit.put(b"body") is (None if exists else replies.UNROUTABLE)
 
 
@@ -373,8 +373,8 @@ async def test_what_is_said_of_an_old_channel_confirms_nothing_on_the_new_one(
     broker: Broker, queue: str
 ) -> None:
     """Both have a delivery tag 1."""
-    settings, gate, metrics = Settings(rabbitmq_inbox=queue), Gate(MIB), Metrics()
-    limit = BodyLimit(None, gate)
+    settings, availability, metrics = Settings(rabbitmq_inbox=queue), Availability(MIB), Metrics()
+    limit = BodyLimit(None, availability)
     cluster = Cluster(settings, limit)
     unstored = Unstored(settings, metrics)
     publisher = Publisher(10, limit, metrics, unstored, cluster.encoder, lambda: None)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fastsmtp import replies
 from fastsmtp._durations import BOUNDS, Durations, now
 from fastsmtp._session import Rules, Session
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import GAUGES, Metrics, total
 from fastsmtp.peer import Peer
 from fastsmtp.refusals import Refusal, Refusals
@@ -46,17 +46,17 @@ def test_durations_add_up():
 
 
 def test_a_snapshot_is_fit_for_json():
-    snapshot = Metrics().snapshot(Gate(1))
+    snapshot = Metrics().snapshot(Availability(1))
     assert json.loads(json.dumps(snapshot)) == snapshot
 
 
 def test_a_closed_gate_takes_no_mail():
-    gate = Gate(1)
-    assert Metrics().snapshot(gate)["accepting"] == 1
-    gate.refusal = replies.NOT_STORED
-    assert Metrics().snapshot(gate)["accepting"] == 0
-    gate.refusal, gate.greeting = None, replies.UNAVAILABLE
-    assert Metrics().snapshot(gate)["accepting"] == 0
+    availability = Availability(1)
+    assert Metrics().snapshot(availability)["accepting"] == 1
+    availability.refusal = replies.NOT_STORED
+    assert Metrics().snapshot(availability)["accepting"] == 0
+    availability.refusal, availability.greeting = None, replies.UNAVAILABLE
+    assert Metrics().snapshot(availability)["accepting"] == 0
 
 
 def test_totals_hold_what_ended_workers_counted_and_not_what_they_were():
@@ -69,7 +69,7 @@ def test_totals_hold_what_ended_workers_counted_and_not_what_they_were():
         metrics.refused(Refusal(replies.LOOP, PEER, size=1))
         for _ in range(times):
             metrics.reply_seconds.since(now())
-    summed = total([running.snapshot(Gate(1))], [ended.snapshot(Gate(1))])
+    summed = total([running.snapshot(Availability(1))], [ended.snapshot(Availability(1))])
     assert (summed["messages"], summed["in_flight"]) == (11, 1)
     assert summed["broker_state"] == {"up": 1, "away": 0, "blocked": 0}
     assert summed["replies"][replies.BYE.kind] == 11
@@ -82,7 +82,7 @@ def test_totals_hold_what_ended_workers_counted_and_not_what_they_were():
 
 
 def test_totals_leave_their_parts_alone():
-    snapshot = Metrics().snapshot(Gate(1))
+    snapshot = Metrics().snapshot(Availability(1))
     before = json.dumps(snapshot)
     total([snapshot, snapshot], [snapshot])
     assert json.dumps(snapshot) == before
@@ -122,7 +122,7 @@ COMMANDS = [
 def test_replies_are_counted_as_they_are_said(commands):
     metrics = Metrics()
     rules = Rules(Settings(smtp_hostname="mx.example.com"))
-    session = Session(rules, Gate(1000), metrics, Refusals(), PEER)
+    session = Session(rules, Availability(1000), metrics, Refusals(), PEER)
     out = []
     for command in commands:
         out.append(session.feed(command))

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastsmtp.addresses import plain_address
+from fastsmtp.availability import Availability
 from fastsmtp.envelope import Envelope, Recipient
-from fastsmtp.gate import Gate
 from fastsmtp.headers import RefusedError
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import SLICE, Composer
@@ -33,7 +33,7 @@ def compose(
     envelope=PLAIN,
     settings=None,
     peer=None,
-    gate=None,
+    availability=None,
     pieces=None,
     steps=False,
     **more,
@@ -51,7 +51,7 @@ def compose(
         **more,
     )
     metrics = Metrics()
-    composer = Composer(made, gate or Gate(1 << 40), metrics)
+    composer = Composer(made, availability or Availability(1 << 40), metrics)
     given = our_envelope(envelope), our_peer(peer), list(pieces or [content])
     try:
         return (finished(composer.steps(*given)) if steps else composer.compose(*given)), metrics
@@ -166,7 +166,7 @@ def test_a_large_message_is_composed_in_steps(last):
     content = b"Subject: x\r\n\r\n" + "é€😀\r\n".encode() * SLICE + last
     pieces = [content[i : i + 100_003] for i in range(0, len(content), 100_003)]
     check(content, pieces=list(pieces))
-    steps = Composer(Settings(smtp_hostname="mx"), Gate(1 << 40), Metrics()).steps(
+    steps = Composer(Settings(smtp_hostname="mx"), Availability(1 << 40), Metrics()).steps(
         our_envelope(PLAIN), our_peer(message.Peer()), pieces
     )
     assert sum(1 for _ in steps) > len(content) / SLICE - 2
@@ -224,24 +224,26 @@ def test_the_connection_as_it_is():
 
 @BOTH
 def test_content_that_would_not_fit_as_text_is_base64(steps):
-    gate = Gate(1 << 40)
-    gate.limit_body(200_000)
+    availability = Availability(1 << 40)
+    availability.limit_body(200_000)
     nuls = b"\0" * 60_000
-    (outgoing,), _ = compose(nuls, gate=gate, steps=steps)
+    (outgoing,), _ = compose(nuls, availability=availability, steps=steps)
     assert outgoing.encoding == "base64"
     assert base64.b64decode(json.loads(body(outgoing))["mime"]) == nuls
-    (outgoing,), _ = compose(b"x" * 60_000, gate=gate, steps=steps)
+    (outgoing,), _ = compose(b"x" * 60_000, availability=availability, steps=steps)
     assert outgoing.encoding == ""
 
 
 @BOTH
 def test_where_base64_is_not_allowed_text_that_does_not_fit_is_too_large(steps):
-    gate = Gate(1 << 40)
-    gate.limit_body(200_000)
+    availability = Availability(1 << 40)
+    availability.limit_body(200_000)
     settings = message.Settings(json_binary="reject")
-    refused, _ = compose(b"\0" * 60_000, settings=settings, gate=gate, steps=steps)
+    refused, _ = compose(b"\0" * 60_000, settings=settings, availability=availability, steps=steps)
     assert refused == (552, "5.3.4")
-    refused, _ = compose(b"\xff" * 60_000, settings=settings, gate=gate, steps=steps)
+    refused, _ = compose(
+        b"\xff" * 60_000, settings=settings, availability=availability, steps=steps
+    )
     assert refused == (554, "5.6.3")
 
 
@@ -258,7 +260,7 @@ def test_only_the_trusted_are_lifted_where_that_is_set(trusted, user, lifted):
     content = b"X-MQ-Tag: 1\r\nReceived: x\r\n\r\nbody"
     peer = our_peer(message.Peer())
     peer.trusted, peer.user = trusted, user
-    composer = Composer(Settings(smtp_extract="trusted"), Gate(1 << 40), Metrics())
+    composer = Composer(Settings(smtp_extract="trusted"), Availability(1 << 40), Metrics())
     (outgoing,) = composer.compose(our_envelope(PLAIN), peer, [content])
     found = json.loads(body(outgoing))
     assert found.get("tags") == (["1"] if lifted else None)

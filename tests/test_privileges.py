@@ -216,7 +216,7 @@ def test_a_worker_needs_no_further_module_once_it_is_somebody_else(tmp_path, add
     users.write_text("")
     code = f"""
 import asyncio, sys
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.net.auth import backends
 from fastsmtp.process import config, worker
@@ -234,7 +234,7 @@ class Nothing:
 sys.meta_path.insert(0, Nothing)
 
 async def make():
-    table.make(settings, Gate(1), Metrics())
+    table.make(settings, Availability(1), Metrics())
     assert [backend.make(settings) for backend in backends.configured(settings)]
 
 asyncio.run(make())

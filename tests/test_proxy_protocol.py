@@ -1,4 +1,4 @@
-"""net/doors and net/proxy: PROXY headers before SMTP, raw octets against the real daemon."""
+"""proxy_acceptor and proxy: PROXY headers before SMTP, raw octets against the real daemon."""
 
 import contextlib
 import re

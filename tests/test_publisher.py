@@ -36,7 +36,7 @@ def bodies(messages: list) -> list[bytes]:
 @on_uvloop
 async def test_an_answer_means_that_the_queue_has_it(broker: Broker, queue: str) -> None:
     async with opened(broker.url, queue) as rabbit:
-        assert rabbit.gate.refusal is None
+        assert rabbit.availability.refusal is None
         answers = [rabbit.put(b"%d" % number, prefix=b"{") for number in range(3000)]
         assert set(await asyncio.gather(*answers)) == {None}
     assert bodies(await drain(broker.url, queue)) == [b"{%d" % n for n in range(3000)]
@@ -217,7 +217,7 @@ async def test_large_bodies_stop_nobody(limited: Broker, queue: str) -> None:
 @on_uvloop
 async def test_too_large_is_refused_without_asking(broker: Broker, queue: str) -> None:
     async with opened(broker.url, queue, rabbitmq_maxsize=2 * MIB) as rabbit:
-        assert rabbit.gate.maxsize == (2 * MIB - 65536) * 3 // 4
+        assert rabbit.availability.maxsize == (2 * MIB - 65536) * 3 // 4
         assert await rabbit.put(bytes(2 * MIB)) is None
         assert await rabbit.put(bytes(2 * MIB + 1)) is replies.TOO_LARGE
         assert await rabbit.put(bytes(2 * MIB), prefix=b"x") is replies.TOO_LARGE
@@ -229,7 +229,7 @@ async def test_the_brokers_default_is_known_by_its_version(broker: Broker, queue
     """What is larger is refused before it is sent; RabbitMQ 4 takes 16 MiB, 3 took 128."""
     maximum = 16 * MIB if MAJOR >= 4 else 128 * MIB
     async with opened(broker.url, queue) as rabbit:
-        assert rabbit.gate.maxsize == (maximum - 65536) * 3 // 4
+        assert rabbit.availability.maxsize == (maximum - 65536) * 3 // 4
         assert await rabbit.put(bytes(16 * MIB)) is None
         assert await rabbit.put(bytes(maximum + 1)) is replies.TOO_LARGE
         assert rabbit.metrics.broker_published == 1
@@ -249,13 +249,13 @@ async def test_rabbitmq_4_takes_16_mib(broker: Broker, queue: str) -> None:
 async def test_too_high_a_maxsize_harms_no_other_mail(limited: Broker, queue: str) -> None:
     """The broker closes the channel (406) with all that is on it."""
     async with opened(limited.url, queue, rabbitmq_maxsize=64 * MIB) as rabbit:
-        assert rabbit.gate.maxsize == (64 * MIB - 65536) * 3 // 4
+        assert rabbit.availability.maxsize == (64 * MIB - 65536) * 3 // 4
         sizes = [2 * MIB, 10, 3 * MIB, 100_000, 2 * MIB, 5 * MIB, 10, MIB, 2 * MIB + 1, 10]
         for _ in range(2):
             answers = await asyncio.gather(*[rabbit.put(bytes(size)) for size in sizes])
             for size, answer in zip(sizes, answers, strict=True):
                 assert answer is (replies.TOO_LARGE if size > 2 * MIB else None), size
-        assert rabbit.gate.maxsize == (2 * MIB - 65536) * 3 // 4
+        assert rabbit.availability.maxsize == (2 * MIB - 65536) * 3 // 4
         assert rabbit.metrics.broker_connects == 3  # one 406 taught it
     found = sorted(len(message.body) for message in await drain(limited.url, queue))
     assert found == sorted([size for size in sizes if size <= 2 * MIB] * 2)
@@ -349,15 +349,15 @@ async def test_memory_alarm_refuses_and_clears(broker: Broker, queue: str) -> No
             broker.ctl("set_vm_memory_high_watermark", "0.00001")
             # The broker tells it only to who publishes.
             assert await asyncio.wait_for(rabbit.put(b"sent into it"), 6) is replies.NO_SPACE
-            assert rabbit.gate.refusal is replies.NO_SPACE
+            assert rabbit.availability.refusal is replies.NO_SPACE
             assert rabbit.metrics.broker_state == "blocked"
             assert await rabbit.put(b"later") is replies.NO_SPACE
-            assert rabbit.gate.greeting is None
+            assert rabbit.availability.greeting is None
             await asyncio.sleep(1.5)
-            assert rabbit.gate.refusal is replies.NO_SPACE
+            assert rabbit.availability.refusal is replies.NO_SPACE
         finally:
             broker.ctl("set_vm_memory_high_watermark", "0.8")
-        await eventually(lambda: rabbit.gate.refusal is None, 30)
+        await eventually(lambda: rabbit.availability.refusal is None, 30)
         assert rabbit.metrics.broker_state == "up"
         assert await rabbit.put(b"after") is None
         assert rabbit.metrics.broker_connects == 2
@@ -374,5 +374,5 @@ async def test_a_failure_of_ours_is_answered_logged_and_survived(
         found = await asyncio.wait_for(asyncio.gather(*answers), 30)
         assert found[1] is replies.NOT_STORED
         assert "error while publishing" in caplog.text
-        await eventually(lambda: rabbit.gate.refusal is None, 30)
+        await eventually(lambda: rabbit.availability.refusal is None, 30)
         assert await rabbit.put(b"z") is None

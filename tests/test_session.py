@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fastsmtp import replies
 from fastsmtp._session import Rules, Session
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
 from fastsmtp.questions import Credentials, Message
@@ -25,14 +25,14 @@ ENVELOPE = b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\n"
 class Client:
     """Speaks to a session; whatever finishes is answered with `outcome`."""
 
-    def __init__(self, outcome=QUEUED, maxsize=1000, gate=None, **settings):
+    def __init__(self, outcome=QUEUED, maxsize=1000, availability=None, **settings):
         settings = Settings(smtp_hostname="mx.example.com", **settings)
-        self.gate = gate or Gate(maxsize)
+        self.availability = availability or Availability(maxsize)
         peer = Peer("127.0.0.1", 25, "127.0.0.1", 4000)
         self.refusals = []
         refusals = Refusals([self.refusals.append])
         asked = [Credentials] if settings.smtp_username else []
-        self.session = Session(Rules(settings, asked), self.gate, Metrics(), refusals, peer)
+        self.session = Session(Rules(settings, asked), self.availability, Metrics(), refusals, peer)
         self.outcome = outcome
         self.messages = []
         self.out = b""
@@ -266,16 +266,16 @@ def test_too_many_errors_end_the_session():
 
 
 def test_the_gate_is_asked_at_the_greeting_at_mail_and_for_the_size():
-    gate = Gate(1000)
-    client = Client(gate=gate).hello()
-    gate.refusal = replies.NO_SPACE
+    availability = Availability(1000)
+    client = Client(availability=availability).hello()
+    availability.refusal = replies.NO_SPACE
     assert codes(client.send(b"MAIL FROM:<a@b>\r\n")) == ["452 4.3.1"]
-    gate.refusal = None
-    gate.limit_body(64 * 1024 + 400)
+    availability.refusal = None
+    availability.limit_body(64 * 1024 + 400)
     assert b"SIZE 300\r\n" in client.send(HELLO)
     assert codes(client.send(b"MAIL FROM:<a@b> SIZE=301\r\n")) == ["552 5.3.4"]
-    gate.greeting = replies.UNAVAILABLE
-    late = Client(gate=gate)
+    availability.greeting = replies.UNAVAILABLE
+    late = Client(availability=availability)
     assert codes(late.session.greet()) == ["421 4.3.2"]
     assert late.session.closing
 
@@ -299,14 +299,14 @@ def test_what_many_commands_ask_for_is_said_in_parts(split):
 
 
 def test_full_memory_refuses_new_mail_alone():
-    gate = Gate(1000, maxmemory=10)
-    client = Client(gate=gate).hello()
+    availability = Availability(1000, maxmemory=10)
+    client = Client(availability=availability).hello()
     client.send(ENVELOPE)
-    gate.hold(11)
+    availability.memory.hold(11)
     assert codes(client.send(b"DATA\r\n", b"Hi\r\n.\r\n")) == ["354 End", "250 2.0.0"]
     assert codes(client.send(b"MAIL FROM:<a@b>\r\n")) == ["452 4.3.1"]
     assert client.out.endswith(replies.NO_MEMORY.wire)
-    gate.hold(-11)
+    availability.memory.hold(-11)
     assert codes(client.send(ENVELOPE))[0] == "250 2.1.0"
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pytest
 
 from fastsmtp import values
+from fastsmtp.availability import Availability
 from fastsmtp.declaration import setting
-from fastsmtp.gate import Gate
 from fastsmtp.metrics import Metrics
 from fastsmtp.needs import Use
 from fastsmtp.process import checks, cli, config
@@ -60,7 +60,7 @@ class ToMailbox(Choice):
     def warnings(self, settings):
         yield "a mailbox only grows"
 
-    def make(self, settings, gate, metrics):
+    def make(self, settings, availability, metrics):
         return Mailbox(settings.mailbox)
 
     async def examine(self, settings):
@@ -134,7 +134,7 @@ def test_the_address_of_the_broker_chooses(address, shown):
     settings = config.from_texts({"rabbitmq-address": address, "queue-file": "/q"})
 
     async def name():
-        return str(table.make(settings, Gate(1), Metrics()))
+        return str(table.make(settings, Availability(1), Metrics()))
 
     assert asyncio.run(name()) == shown
 

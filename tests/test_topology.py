@@ -113,7 +113,7 @@ async def test_an_exchange_of_ones_own(broker: Broker, queue: str) -> None:
             # Gone under way: the next connection declares it again.
             await channel.exchange_delete(exchange)
         assert await rabbit.put(b"lost") is replies.NOT_STORED
-        await eventually(lambda: rabbit.gate.refusal is None, 30)
+        await eventually(lambda: rabbit.availability.refusal is None, 30)
         assert await rabbit.put(b"y") is None
     assert [message.body for message in await drain(broker.url, queue)] == [b"x", b"y"]
 
@@ -131,7 +131,7 @@ async def test_a_missing_exchange_is_told(
 ) -> None:
     settings = {"rabbitmq_declare": False, "rabbitmq_exchange": f"x-{queue}"}
     async with opened(broker.url, queue, **settings) as rabbit:
-        assert rabbit.gate.refusal is replies.NOT_STORED
+        assert rabbit.availability.refusal is replies.NOT_STORED
         assert await rabbit.put(b"x") is replies.NOT_STORED
     assert f"no exchange 'x-{queue}'" in caplog.text
 
@@ -205,7 +205,7 @@ async def test_mail_in_a_new_queue_that_the_brokers_default_made_a_quorum_queue_
         broker.kill()
     broker.start()
     async with opened(url, queue) as rabbit:
-        await eventually(lambda: rabbit.gate.refusal is None, 30)
+        await eventually(lambda: rabbit.availability.refusal is None, 30)
     async with asyncio.timeout(30):
         assert [message.body for message in await drain(url, queue)] == [b"x"]
 

@@ -26,7 +26,7 @@ def warnings(caplog: pytest.LogCaptureFixture, beginning: str) -> list[str]:
 
 def ready(*rabbits: Opened) -> str:
     """What `/ready` says of the workers that have these sinks; "" where it is 200."""
-    snapshots = [rabbit.metrics.snapshot(rabbit.gate) for rabbit in rabbits]
+    snapshots = [rabbit.metrics.snapshot(rabbit.availability) for rabbit in rabbits]
     return trouble(total(snapshots))
 
 
@@ -86,7 +86,7 @@ async def test_a_quorum_queue_without_a_leader_is_named_after_the_first_timeout(
     await asyncio.to_thread(broker.start)
     settings = {"rabbitmq_queue_type": "quorum", "rabbitmq_timeout": 1}
     async with opened(broker.url, queue, **settings) as rabbit:
-        assert rabbit.gate.refusal is None
+        assert rabbit.availability.refusal is None
         assert await asyncio.wait_for(rabbit.put(b"x"), 10) is replies.NOT_STORED
         await eventually(lambda: bool(warnings(caplog, "timed out")), 10)
         (line,) = warnings(caplog, "timed out")
@@ -216,9 +216,9 @@ async def test_a_publish_that_is_not_allowed_is_one_line_and_not_ready_though_th
     url = broker.url.replace("guest:guest", f"{queue}:hunter2")
     async with opened(url, queue) as rabbit:
         for _ in range(IN_A_ROW):
-            await eventually(lambda: rabbit.gate.refusal is None, 10)
+            await eventually(lambda: rabbit.availability.refusal is None, 10)
             assert await rabbit.put(b"x") is replies.NOT_STORED
-        await eventually(lambda: rabbit.gate.refusal is None, 10)
+        await eventually(lambda: rabbit.availability.refusal is None, 10)
         assert "refused" in ready(rabbit)
         assert "ACCESS_REFUSED" in ready(rabbit)
         (line,) = warnings(caplog, "")
@@ -229,7 +229,7 @@ async def test_a_publish_that_is_not_allowed_is_one_line_and_not_ready_though_th
         assert caplog.text.count("RabbitMQ is connected") == 1
         assert "RabbitMQ is back" not in caplog.text
         await asyncio.to_thread(broker.ctl, "set_permissions", queue, ".*", ".*", ".*")
-        await eventually(lambda: rabbit.gate.refusal is None, 10)
+        await eventually(lambda: rabbit.availability.refusal is None, 10)
         assert await rabbit.put(b"y") is None
         assert ready(rabbit) == ""
     await asyncio.to_thread(broker.ctl, "delete_user", queue)

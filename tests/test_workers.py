@@ -23,7 +23,7 @@ from tests.support.wire import Wire
 
 
 def close(slots):
-    for descriptor in (slots.places, slots.failures):
+    for descriptor in (slots.counts, slots.failures):
         os.close(descriptor)
 
 
@@ -60,7 +60,7 @@ def _importable(monkeypatch):
 
 def test_a_signal_to_a_worker_that_has_just_ended_does_no_harm(monkeypatch):
     async def main():
-        worker = WorkerProcess(Job({}, [], [], slots.places, slots.failures, 0, 1, 1))
+        worker = WorkerProcess(Job({}, [], [], slots.counts, slots.failures, 0, 1, 1))
         await worker.start()
         time.sleep(0.5)  # noqa: ASYNC251  # it ends, and nobody here has heard
         worker.stop()
@@ -93,7 +93,7 @@ def test_a_worker_that_hangs_at_its_start_is_replaced(tmp_path, monkeypatch, cap
 def test_a_start_that_is_called_off_leaves_no_process(monkeypatch):
     async def main():
         for steps in range(100):
-            worker = WorkerProcess(Job({}, [], [], slots.places, slots.failures, 0, 1, 1))
+            worker = WorkerProcess(Job({}, [], [], slots.counts, slots.failures, 0, 1, 1))
             starting = asyncio.create_task(worker.start())
             for _ in range(steps):
                 await asyncio.sleep(0)

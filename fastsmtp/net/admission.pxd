@@ -1,12 +1,12 @@
 from fastsmtp.net.access cimport Access
-from fastsmtp.net.places cimport Places
+from fastsmtp.net.connection_counts cimport ConnectionCounts
 from fastsmtp.peer cimport Peer
 from fastsmtp.replies cimport Reply
 
 
 cdef class Admission:
     cdef readonly Access access
-    cdef Places _places
+    cdef ConnectionCounts _counts
     cdef readonly Py_ssize_t limit
 
     cpdef Reply admit(self, Peer peer)

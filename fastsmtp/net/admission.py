@@ -6,7 +6,7 @@ somebody else. It says and logs nothing.
 
 from fastsmtp import replies
 from fastsmtp.net.access import Access
-from fastsmtp.net.places import Places
+from fastsmtp.net.connection_counts import ConnectionCounts
 from fastsmtp.peer import Peer
 from fastsmtp.replies import Reply
 
@@ -14,40 +14,40 @@ from fastsmtp.replies import Reply
 class Admission:
     """Access by address, `smtp-connections` and `smtp-connections-per-ip`, over all workers."""
 
-    def __init__(self, access: Access, places: Places, limit: int) -> None:
+    def __init__(self, access: Access, counts: ConnectionCounts, limit: int) -> None:
         self.access = access
-        self._places = places  # open connections of all workers
+        self._counts = counts  # open connections of all workers
         self.limit = limit  # of them at most
 
     def admit(self, peer: Peer) -> Reply | None:
         """Give the reply to refuse `peer` with, or None where it may come in.
 
-        With ACCESS_DENIED, as with None, `peer` has its place until `leave`; a peer that has one
-        keeps it, and is counted under the address that it has now.
+        With ACCESS_DENIED, as with None, `peer` counts as a connection until `leave`. A peer that
+        is counted already counts once, under the address that it has now.
         """
         admitted = self.access.judge(peer)
-        if not peer.has_place and self._places.taken() >= self.limit:
+        if not peer.is_counted and self._counts.total() >= self.limit:
             return replies.TOO_MANY_CONNECTIONS
         self._uncount(peer)
         limit = self.access.per_ip
         if limit and not peer.is_hidden:  # whose address is hidden shares no limit of it
-            peer.counted = peer.remote_ip
-            if self._places.enter_from(peer.remote_ip) > limit:
+            peer.counted_address = peer.remote_ip
+            if self._counts.open_from(peer.remote_ip) > limit:
                 self.leave(peer)
                 return replies.TOO_MANY_FROM_ADDRESS
-        if not peer.has_place:
-            peer.has_place = True
-            self._places.enter()
+        if not peer.is_counted:
+            peer.is_counted = True
+            self._counts.open()
         return None if admitted else replies.ACCESS_DENIED
 
     def leave(self, peer: Peer) -> None:
-        """Take back whatever place `peer` has."""
+        """Count `peer` no longer."""
         self._uncount(peer)
-        if peer.has_place:
-            peer.has_place = False
-            self._places.leave()
+        if peer.is_counted:
+            peer.is_counted = False
+            self._counts.close()
 
     def _uncount(self, peer: Peer) -> None:
-        if peer.counted:
-            self._places.leave_from(peer.counted)
-            peer.counted = ""
+        if peer.counted_address:
+            self._counts.close_from(peer.counted_address)
+            peer.counted_address = ""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.net.failures import Failures
 from fastsmtp.net.received_log import ReceivedLog
@@ -33,7 +33,7 @@ class Parts:
     """What a worker has for its answerers."""
 
     settings: Settings
-    gate: Gate
+    availability: Availability
     metrics: Metrics
     refusals: Refusals
     composer: Composer

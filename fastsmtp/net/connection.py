@@ -160,8 +160,10 @@ class Connection:
         if refusal is not None and (self._tls_first or refusal is not replies.ACCESS_DENIED):
             self._turn_away(peer, refusal)
             return
-        self.session = Session(server.rules, server.gate, server.metrics, server.refusals, peer)
-        self.flow = Flow(server.gate, self.session, self._proceed)
+        self.session = Session(
+            server.rules, server.availability, server.metrics, server.refusals, peer
+        )
+        self.flow = Flow(server.availability.memory, self.session, self._proceed)
         self.flow.transport = transport
         if server.tells:
             log.debug("connected", extra={"peer": peer})

@@ -12,7 +12,7 @@ import os
 import time
 
 from fastsmtp.addresses import client_network
-from fastsmtp.net.places import SLOTS
+from fastsmtp.net.connection_counts import SLOTS
 
 BUCKETS = 4096
 """Addresses that share one share its failures."""

@@ -1,5 +1,5 @@
 from fastsmtp._session cimport Session
-from fastsmtp.gate cimport Gate
+from fastsmtp.memory_budget cimport MemoryBudget
 
 
 cdef class Flow:
@@ -7,7 +7,7 @@ cdef class Flow:
     cdef public object transport
     cdef readonly bint is_blocked, is_paused, waits_for_memory
     cdef public double paused_for
-    cdef Gate _gate
+    cdef MemoryBudget _memory
     cdef object _go_on
     cdef bint _going_on
     cdef Py_ssize_t _held

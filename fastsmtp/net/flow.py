@@ -1,14 +1,14 @@
 """Flow control of one connection: when its client is read, and how much of its mail is held.
 
-It looks at the session, pauses and resumes the transport's reading and reports bytes to the gate.
-It reads and writes nothing.
+It looks at the session, pauses and resumes the transport's reading and reports bytes to the
+memory budget. It reads and writes nothing.
 """
 
 import asyncio
 from collections.abc import Callable
 
 from fastsmtp._session import Session
-from fastsmtp.gate import Gate
+from fastsmtp.memory_budget import MemoryBudget
 
 BACKLOG = 64 * 1024
 """Octets that a client may send on while the session waits; then it is not read."""
@@ -19,13 +19,13 @@ def _nothing() -> None:
 
 
 class Flow:
-    """Also stands in the gate's line (`gate.Arriving`) while content comes in."""
+    """Also the `memory_budget.Receiver` of its connection while content comes in."""
 
     __slots__ = (
-        "_gate",
         "_go_on",
         "_going_on",
         "_held",
+        "_memory",
         "is_blocked",
         "is_paused",
         "paused_for",
@@ -34,22 +34,22 @@ class Flow:
         "waits_for_memory",
     )
 
-    def __init__(self, gate: Gate, session: Session, go_on: Callable[[], None]) -> None:
+    def __init__(self, memory: MemoryBudget, session: Session, go_on: Callable[[], None]) -> None:
         """`go_on` is called, later, where the session has more to say and the client reads."""
         self.session = session
         self.transport: asyncio.Transport
         self.is_paused = False  # reading is
         self.is_blocked = False  # writing is: the client does not read
-        self.waits_for_memory = False  # content is not read: the gate says so
+        self.waits_for_memory = False  # content is not read: the memory budget says so
         self.paused_for = 0.0  # seconds that it has waited for memory; counted by deadlines
-        self._gate = gate
+        self._memory = memory
         self._go_on = go_on
         self._going_on = False  # `go_on` will be called
-        self._held = 0  # octets that the session keeps, as the gate knows
+        self._held = 0  # octets that the session keeps, as the memory budget knows
 
     def is_quiet(self) -> bool:
         """Nothing is held or paused: `update` would do nothing unless the session keeps input."""
-        return not (self._held or self.is_paused or self._gate.is_full)
+        return not (self._held or self.is_paused or self._memory.is_full)
 
     def block(self, is_blocked: bool) -> None:
         """The client does not read its replies, so it is not read either; or it reads again."""
@@ -63,9 +63,9 @@ class Flow:
         """
         session = self.session
         held = session.held
-        if not (held or self._held or self.is_blocked or self.is_paused or self._gate.is_full):
+        if not (held or self._held or self.is_blocked or self.is_paused or self._memory.is_full):
             return
-        if held != self._held or self._gate.is_full:
+        if held != self._held or self._memory.is_full:
             self.share_memory()
         if session.stalled and not self.is_blocked and not self._going_on:
             self._going_on = True
@@ -82,32 +82,34 @@ class Flow:
             self.transport.resume_reading()
 
     def regulate(self) -> None:
-        """See `gate.Arriving`."""
+        """See `memory_budget.Receiver`."""
         self.share_memory()
         self.update()
 
     def share_memory(self) -> None:
-        """Tell the gate what is held; stand in line while content comes, and while it is ours
-        to go on until the message is answered: the next one would be too much.
+        """Report what is held, and whether content is expected.
+
+        A connection that alone goes on keeps its turn until its message is answered: the next
+        message would be too much.
         """
         session = self.session
-        gate = self._gate
-        if session.filling and (session.held or gate.is_full):
-            gate.enter(self)
-        elif not (session.question is not None and gate.goes_on(self)):
-            gate.leave(self)
+        memory = self._memory
+        if session.filling and (session.held or memory.is_full):
+            memory.enter(self)
+        elif not (session.question is not None and memory.goes_on(self)):
+            memory.leave(self)
         self._hold(session.held)
-        self.waits_for_memory = gate.must_wait(self)
+        self.waits_for_memory = memory.must_wait(self)
 
     def hand_over(self) -> int:
-        """Give the octets that the gate knows of to whoever has the message now."""
+        """Give the octets that the memory budget knows of to whoever has the message now."""
         held, self._held = self._held, 0
         return held
 
     def end(self) -> None:
         """The connection is gone: hold nothing, not the connection either, and stand in no line."""
         self._go_on = _nothing
-        self._gate.leave(self)
+        self._memory.leave(self)
         self._hold(0)
 
     def _proceed(self) -> None:
@@ -118,4 +120,4 @@ class Flow:
     def _hold(self, octets: int) -> None:
         more, self._held = octets - self._held, octets
         if more:
-            self._gate.hold(more)
+            self._memory.hold(more)

@@ -1,7 +1,7 @@
 import cython
 
 from fastsmtp.envelope cimport Recipient
-from fastsmtp.gate cimport Gate
+from fastsmtp.memory_budget cimport MemoryBudget
 from fastsmtp.metrics cimport Metrics
 from fastsmtp.payload cimport Composer, Outgoing
 from fastsmtp.questions cimport Message
@@ -29,7 +29,7 @@ cdef class Arrival:
 
 
 cdef class Intake:
-    cdef readonly Gate gate
+    cdef readonly MemoryBudget memory
     cdef readonly Metrics metrics
     cdef readonly object refusals
     cdef readonly object received_log

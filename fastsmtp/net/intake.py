@@ -39,7 +39,7 @@ class Arrival:
 
     def hold(self, octets: int) -> None:
         """So much of it is held now."""
-        self._intake.gate.hold(octets - self.message.held)
+        self._intake.memory.hold(octets - self.message.held)
         self.message.held = octets
 
     def done(self, refusal: Reply | None) -> None:
@@ -89,7 +89,7 @@ class Intake:
     """Every message that one worker is answering."""
 
     def __init__(self, parts: Parts) -> None:
-        self.gate = parts.gate
+        self.memory = parts.availability.memory
         self.metrics = parts.metrics
         self.refusals = parts.refusals
         self.received_log = parts.received_log

@@ -13,15 +13,15 @@ from collections.abc import Iterable
 
 from fastsmtp import replies
 from fastsmtp._session import Rules
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.net.access import Access
 from fastsmtp.net.admission import Admission
 from fastsmtp.net.answerer import Answerer
 from fastsmtp.net.connection import Connection, factory
+from fastsmtp.net.connection_counts import ConnectionCounts
 from fastsmtp.net.deadlines import Deadlines
-from fastsmtp.net.doors import Doors
-from fastsmtp.net.places import Places
+from fastsmtp.net.proxy_acceptor import ProxyAcceptor
 from fastsmtp.net.server import Server
 from fastsmtp.net.tls import Certificates
 from fastsmtp.questions import Question
@@ -125,27 +125,29 @@ class Listener:
     def __init__(
         self,
         settings: Settings,
-        gate: Gate,
+        availability: Availability,
         metrics: Metrics,
         refusals: Refusals,
         answerers: dict[type[Question], Answerer],
-        places: Places,
+        counts: ConnectionCounts,
     ) -> None:
         limit = connection_limit(settings.smtp_connections)
         certificates = Certificates(settings) if settings.smtp_certificate else None
         self._server = Server(
             Rules(settings, answerers),
-            gate,
+            availability,
             metrics,
             refusals,
-            Admission(Access(settings), places, limit),
+            Admission(Access(settings), counts, limit),
             answerers,
             certificates,
         )
         self._deadlines = Deadlines(self._server.open, settings.smtp_timeout, settings.smtp_minrate)
         self._has_proxies = bool(settings.smtp_proxy)
         self._accepting: list[asyncio.Server] = []
-        self._doors: Doors | None = None  # in place of servers, where there are proxies
+        self._proxy_acceptor: ProxyAcceptor | None = (
+            None  # in place of servers, where there are proxies
+        )
 
     async def start(
         self, sockets: Iterable[socket.socket], tls_sockets: Iterable[socket.socket] = ()
@@ -155,15 +157,15 @@ class Listener:
         if self._server.certificates is not None:
             self._server.certificates.start()
         if self._has_proxies:
-            self._doors = Doors(self._server)
+            self._proxy_acceptor = ProxyAcceptor(self._server)
         for bound in sockets:
             await self._accept(bound, tls_first=False)
         for bound in tls_sockets:
             await self._accept(bound, tls_first=True)
 
     async def _accept(self, bound: socket.socket, *, tls_first: bool) -> None:
-        if self._doors is not None:
-            self._doors.open(bound, tls_first=tls_first)
+        if self._proxy_acceptor is not None:
+            self._proxy_acceptor.open(bound, tls_first=tls_first)
             return
         accepting = await asyncio.get_running_loop().create_server(
             factory(self._server, tls_first=tls_first), sock=bound, backlog=BACKLOG
@@ -185,8 +187,8 @@ class Listener:
         if server.certificates is not None:
             server.certificates.stop()
         self.close()
-        if self._doors is not None:
-            await self._doors.finish()
+        if self._proxy_acceptor is not None:
+            await self._proxy_acceptor.finish()
         await asyncio.sleep(0)  # who was accepted last is in `open` then
         for connection in list(server.open):
             connection.close(replies.STOPPING)
@@ -198,8 +200,8 @@ class Listener:
         """Accept no more; the supervisor has the sockets still, so nobody waiting is reset."""
         for accepting in self._accepting:
             accepting.close()
-        if self._doors is not None:
-            self._doors.close()
+        if self._proxy_acceptor is not None:
+            self._proxy_acceptor.close()
 
     async def _until_gone(self, connections: set[Connection], seconds: float) -> None:
         """Wait until none of `connections` is open, for `seconds` at most."""

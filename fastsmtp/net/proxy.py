@@ -1,6 +1,6 @@
 """What a PROXY header means for a connection, and the log lines about headers that are wrong.
 
-Reads no socket (`doors` does); the header's octets are `_proxy`'s.
+Reads no socket (`proxy_acceptor` does); the header's octets are `_proxy`'s.
 """
 
 import logging

@@ -1,5 +1,5 @@
 from fastsmtp._session cimport Rules
-from fastsmtp.gate cimport Gate
+from fastsmtp.availability cimport Availability
 from fastsmtp.ids cimport Ids
 from fastsmtp.metrics cimport Metrics
 from fastsmtp.net.admission cimport Admission
@@ -8,7 +8,7 @@ from fastsmtp.replies cimport Reply
 
 cdef class Server:
     cdef readonly Rules rules
-    cdef readonly Gate gate
+    cdef readonly Availability availability
     cdef readonly Metrics metrics
     cdef readonly object refusals, certificates, lost, complaints
     cdef readonly Admission admission

@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 from fastsmtp._session import Rules
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.ids import Ids
 from fastsmtp.metrics import Metrics
 from fastsmtp.net.admission import Admission
@@ -25,9 +25,9 @@ class Server:
     __slots__ = (
         "admission",
         "answerers",
+        "availability",
         "certificates",
         "complaints",
-        "gate",
         "ids",
         "lost",
         "metrics",
@@ -41,7 +41,7 @@ class Server:
     def __init__(
         self,
         rules: Rules,
-        gate: Gate,
+        availability: Availability,
         metrics: Metrics,
         refusals: Refusals,
         admission: Admission,
@@ -49,7 +49,7 @@ class Server:
         certificates: Certificates | None = None,
     ) -> None:
         self.rules = rules
-        self.gate = gate
+        self.availability = availability
         self.metrics = metrics
         self.refusals = refusals
         self.admission = admission

@@ -77,7 +77,7 @@ EXPOSED = {
     "in_flight": Exposed(
         "gauge", "fastsmtp_messages_in_flight", "Messages whose client waits for the reply"
     ),
-    "memory_granted": Exposed(
+    "memory_held": Exposed(
         "gauge", "fastsmtp_mail_bytes", "Mail that is held in memory, in every form, in bytes"
     ),
     "memory_limit": Exposed(

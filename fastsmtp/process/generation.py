@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 from fastsmtp.background_tasks import BackgroundTasks
-from fastsmtp.net import failures, places
-from fastsmtp.net.places import SLOTS, Places
+from fastsmtp.net import connection_counts, failures
+from fastsmtp.net.connection_counts import SLOTS, ConnectionCounts
 from fastsmtp.process.sockets import Bound
 from fastsmtp.process.workers import Job, WorkerError, WorkerProcess
 from fastsmtp.settings import Settings
@@ -23,12 +23,12 @@ YOUNG = 10.0
 
 
 class Slots:
-    """Places in shared memory for every worker process, whatever its generation."""
+    """ConnectionCounts in shared memory for every worker process, whatever its generation."""
 
     def __init__(self) -> None:
-        self.places = places.create()  # descriptors
+        self.counts = connection_counts.create()  # descriptors
         self.failures = failures.create()
-        self._places = Places(self.places, 0)
+        self._counts = ConnectionCounts(self.counts, 0)
         self._free = set(range(SLOTS))
 
     def take(self) -> int:
@@ -36,12 +36,12 @@ class Slots:
         if not self._free:
             raise WorkerError(f"more than {SLOTS} workers at one time")
         slot = self._free.pop()
-        self._places.clear(slot)
+        self._counts.clear(slot)
         return slot
 
     def give_back(self, slot: int) -> None:
         """Its worker has ended."""
-        self._places.clear(slot)
+        self._counts.clear(slot)
         self._free.add(slot)
 
 
@@ -119,7 +119,7 @@ class Generation:
             settings=self._texts,
             listening=[bound.socket.fileno() for bound in self._listening],
             tls_first=[bound.tls_first for bound in self._listening],
-            places=self._slots.places,
+            counts=self._slots.counts,
             failures=self._slots.failures,
             slot=self._slots.take(),
             number=number,

@@ -1,6 +1,6 @@
 """HTTP for whoever watches: /metrics, /healthz and /ready, and nothing else.
 
-Answers one request a connection and closes it. A client has `TIMEOUT` for all of it, whatever it
+Responses one request a connection and closes it. A client has `TIMEOUT` for all of it, whatever it
 does; a request is at most `MAX_REQUEST` octets, and at most `MAX_CLIENTS` are served at a time.
 """
 
@@ -32,7 +32,7 @@ Address = tuple[str, int]
 Collect = Callable[[], Awaitable[Snapshot]]
 """Gives the total over all workers (`metrics.total`), as it is now."""
 
-Answer = tuple[HTTPStatus, str, bytes]
+Response = tuple[HTTPStatus, str, bytes]
 """Status, content type, body."""
 
 
@@ -124,13 +124,13 @@ class Site:
         if method not in ("GET", "HEAD"):
             return _written(_plain(HTTPStatus.METHOD_NOT_ALLOWED))
         try:
-            answer = await self._answer(target.partition("?")[0])
+            response = await self._response(target.partition("?")[0])
         except Exception:
             log.exception("the metrics cannot be told")
-            answer = _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
-        return _written(answer, with_body=method == "GET")
+            response = _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
+        return _written(response, with_body=method == "GET")
 
-    async def _answer(self, path: str) -> Answer:
+    async def _response(self, path: str) -> Response:
         if path == "/healthz":
             return _plain(HTTPStatus.OK, "alive")
         if path == "/ready":
@@ -162,12 +162,12 @@ async def _request(reader: asyncio.StreamReader) -> tuple[str, str]:
     return method, target
 
 
-def _plain(status: HTTPStatus, words: str = "") -> Answer:
+def _plain(status: HTTPStatus, words: str = "") -> Response:
     return status, "text/plain; charset=utf-8", f"{words or status.phrase}\n".encode()
 
 
-def _written(answer: Answer, with_body: bool = True) -> bytes:
-    status, content_type, body = answer
+def _written(response: Response, with_body: bool = True) -> bytes:
+    status, content_type, body = response
     allow = "Allow: GET, HEAD\r\n" if status is HTTPStatus.METHOD_NOT_ALLOWED else ""
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"

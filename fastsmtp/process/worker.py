@@ -18,14 +18,14 @@ from importlib import import_module
 import uvloop
 from setproctitle import setproctitle
 
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics, Snapshot
 from fastsmtp.net.answerer import Parts
 from fastsmtp.net.answerers import configured
 from fastsmtp.net.auth import backends
+from fastsmtp.net.connection_counts import ConnectionCounts
 from fastsmtp.net.failures import Failures
 from fastsmtp.net.listener import Listener
-from fastsmtp.net.places import Places
 from fastsmtp.net.received_log import ReceivedLog
 from fastsmtp.net.refusal_log import RefusalLog
 from fastsmtp.payload import Composer
@@ -45,7 +45,7 @@ YOUNG_OBJECTS = 20_000
 CLOSE_TIMEOUT = 5.0
 """Seconds that the sink has to let go, once nobody waits for its answers any more."""
 
-MakeSink = Callable[[Settings, Gate, Metrics], Sink]
+MakeSink = Callable[[Settings, Availability, Metrics], Sink]
 
 
 def main(make_sink: MakeSink = table.make) -> int:
@@ -71,8 +71,8 @@ async def _work(job: Job, settings: Settings, make_sink: MakeSink) -> int:
     try:
         _import_late(settings)
         privileges.become(settings)
-        places, failures = Places(job.places, job.slot), Failures(job.failures, job.slot)
-        worker = Worker(settings, make_sink, places, failures)
+        counts, failures = ConnectionCounts(job.counts, job.slot), Failures(job.failures, job.slot)
+        worker = Worker(settings, make_sink, counts, failures)
         await worker.start()
         # What is there now stays: the collector looks at what came since, and not for every batch.
         gc.freeze()
@@ -132,12 +132,12 @@ class Worker:
     """Everything of one process; made inside the event loop, whose clock sinks read."""
 
     def __init__(
-        self, settings: Settings, make_sink: MakeSink, places: Places, failures: Failures
+        self, settings: Settings, make_sink: MakeSink, counts: ConnectionCounts, failures: Failures
     ) -> None:
         """Raises OSError or ValueError where the settings can never work."""
         self.metrics = Metrics()
-        self.gate = Gate(settings.smtp_maxsize, settings.smtp_maxmemory)
-        self.sink = make_sink(settings, self.gate, self.metrics)
+        self.availability = Availability(settings.smtp_maxsize, settings.smtp_maxmemory)
+        self.sink = make_sink(settings, self.availability, self.metrics)
         self._settings = settings
         self._received_log = ReceivedLog(settings.received_log) if settings.received_log else None
         self._refusal_log = RefusalLog()
@@ -147,16 +147,18 @@ class Worker:
         refusals = Refusals(readers)
         parts = Parts(
             settings=settings,
-            gate=self.gate,
+            availability=self.availability,
             metrics=self.metrics,
             refusals=refusals,
-            composer=Composer(settings, self.gate, self.metrics),
+            composer=Composer(settings, self.availability, self.metrics),
             sink=self.sink,
             failures=failures,
             received_log=self._received_log,
         )
         answerers = configured(parts)
-        self.listener = Listener(settings, self.gate, self.metrics, refusals, answerers, places)
+        self.listener = Listener(
+            settings, self.availability, self.metrics, refusals, answerers, counts
+        )
         self._told = asyncio.Event()  # to accept, or to end
         self._stopping = asyncio.Event()
 
@@ -167,7 +169,7 @@ class Worker:
 
     def snapshot(self) -> Snapshot:
         """What it has counted; one that ends takes no new mail, and its failures are past."""
-        snapshot = self.metrics.snapshot(self.gate)
+        snapshot = self.metrics.snapshot(self.availability)
         if not self.is_stopping:
             return snapshot
         ending = {"accepting": 0, "trouble": {"the worker is stopping": 1}, "broker_failures": {}}

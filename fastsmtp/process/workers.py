@@ -42,7 +42,7 @@ class Job:
     settings: dict[str, str]  # the text of every setting
     listening: list[int]  # descriptors of bound sockets
     tls_first: list[bool]  # each of those is a TLS port
-    places: int  # descriptor of the memory in which connections are counted
+    counts: int  # descriptor of the memory in which connections are counted
     failures: int  # descriptor of the memory in which failed authentications are counted
     slot: int  # of both
     number: int  # of the worker in its generation, from 1
@@ -84,7 +84,7 @@ class WorkerProcess:
         with theirs:
             reader, self._writer = await asyncio.open_unix_connection(sock=ours)
             self.job.control = theirs.fileno()
-            passed = (*self.job.listening, self.job.places, self.job.failures, self.job.control)
+            passed = (*self.job.listening, self.job.counts, self.job.failures, self.job.control)
             signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
             try:  # the last await: behind it, `_tasks` see to the process
                 process = await asyncio.create_subprocess_exec(

@@ -14,7 +14,7 @@ class Sink(Protocol):
     """Takes messages and tells later what became of them. All calls come from the event loop."""
 
     async def start(self) -> None:
-        """Begin to take mail. A store that is away now is no error: the gate says so meanwhile.
+        """Begin to take mail. A store that is away now is no error: the availability says so.
 
         Raises OSError or ValueError where the sink can never work as configured; the text says
         what to change.

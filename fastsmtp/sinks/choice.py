@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar, NamedTuple
 
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics, Snapshot
 from fastsmtp.needs import Use
 from fastsmtp.settings import Settings
@@ -49,7 +49,7 @@ class Choice(ABC):
         return ()
 
     @abstractmethod
-    def make(self, settings: Settings, gate: Gate, metrics: Metrics) -> Sink:
+    def make(self, settings: Settings, availability: Availability, metrics: Metrics) -> Sink:
         """Make the one sink of a worker process. Raises OSError or ValueError."""
 
     @abstractmethod

@@ -1,8 +1,8 @@
 """Store → sink: moves what is in a store into a sink, in the order of arrival.
 
-Takes an open store, a sink that was started, and the gate that this sink writes. A row is deleted
-only after the sink has it; what the sink refuses stays, and the rows behind it go on. At least
-once: killed between the two, it leaves rows that the next drain puts again.
+Takes an open store, a sink that was started, and the availability that this sink writes. A row
+is deleted only after the sink has it; what the sink refuses stays, and the rows behind it go on.
+At least once: killed between the two, it leaves rows that the next drain puts again.
 Opens and closes nothing. Never keeps the event loop waiting, as the store is used in threads; a
 window bounds what is in memory.
 """
@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 
 from fastsmtp import replies
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
 from fastsmtp.sinks.base import Sink
@@ -39,7 +39,7 @@ NAMED = 20
 class Drain:
     """One pass over a store, until it is empty, the sink goes away, or `stop`."""
 
-    def __init__(self, store: Store, sink: Sink, gate: Gate) -> None:
+    def __init__(self, store: Store, sink: Sink, availability: Availability) -> None:
         # For whoever watches; all count rows
         self.in_flight = 0  # put, without an answer; after `run` these stay, and may be stored
         self.stored = 0  # the sink has them
@@ -50,7 +50,7 @@ class Drain:
         # Ours
         self._store = store
         self._sink = sink
-        self._gate = gate
+        self._availability = availability
         self._octets = 0  # of the bodies in flight
         self._answers: list[tuple[Outgoing, Reply | None]] = []  # that `_settle` will take
         self._to_delete: list[str] = []  # ids
@@ -102,7 +102,7 @@ class Drain:
 
     def _answered(self, row: Outgoing, reply: Reply | None) -> None:
         if not self._answers:
-            # When the loop comes round: by then the gate tells whether the sink went away.
+            # When the loop comes round: by then the availability tells whether the sink went away.
             asyncio.get_running_loop().call_soon(self._settle)
         self._answers.append((row, reply))
 
@@ -114,7 +114,7 @@ class Drain:
             if reply is None:
                 self.stored += 1
                 self._to_delete.append(row.id)
-            elif self._gate.refusal and reply in (replies.NOT_STORED, replies.NO_SPACE):
+            elif self._availability.refusal and reply in (replies.NOT_STORED, replies.NO_SPACE):
                 self.lost += 1
                 self.stop()
             else:

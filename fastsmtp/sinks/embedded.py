@@ -14,7 +14,7 @@ from time import monotonic
 
 from fastsmtp import replies
 from fastsmtp._durations import now
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
@@ -38,9 +38,11 @@ log = logging.getLogger(__name__)
 class Embedded:
     """A sink into the file `path`, which with its WAL takes at most `maxsize` octets of disk."""
 
-    def __init__(self, path: str, maxsize: int, gate: Gate, metrics: Metrics) -> None:
+    def __init__(
+        self, path: str, maxsize: int, availability: Availability, metrics: Metrics
+    ) -> None:
         # The event loop's
-        self._gate = gate
+        self._availability = availability
         self._max_body = 0  # octets
         self._open = False
         self._ended = asyncio.Event()  # the thread has answered everything
@@ -68,7 +70,7 @@ class Embedded:
         except ValueError as error:
             raise ValueError(f"queue-maxsize: {error}") from error
         self._max_body = self._store.max_body
-        self._gate.limit_body(self._max_body)
+        self._availability.limit_body(self._max_body)
         self._open = True
         Thread(target=self._run, name="queue", daemon=True).start()
 
@@ -96,9 +98,9 @@ class Embedded:
                 log.exception("an answer could not be delivered")  # the others must be
 
     def _refuse(self, reply: Reply | None) -> None:
-        """Close the gate, or open it unless somebody else has closed it for another reason."""
-        if reply or self._gate.refusal is replies.NO_SPACE:
-            self._gate.refusal = reply
+        """Refuse mail with `reply`, or accept it unless it is refused for another reason."""
+        if reply or self._availability.refusal is replies.NO_SPACE:
+            self._availability.refusal = reply
 
     # What follows runs in the thread.
 

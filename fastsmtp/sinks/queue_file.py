@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterable
 
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics, Snapshot
 from fastsmtp.needs import Use
 from fastsmtp.settings import Settings
@@ -30,9 +30,9 @@ class QueueFile(Choice):
         default = settings.queue_file == Settings().queue_file
         yield Use("queue-file", settings.queue_file, writes=True, makes_folder=default)
 
-    def make(self, settings: Settings, gate: Gate, metrics: Metrics) -> Sink:
+    def make(self, settings: Settings, availability: Availability, metrics: Metrics) -> Sink:
         """See `Choice.make`."""
-        return Embedded(settings.queue_file, settings.queue_maxsize, gate, metrics)
+        return Embedded(settings.queue_file, settings.queue_maxsize, availability, metrics)
 
     async def examine(self, settings: Settings) -> Verdict:
         """Open the file where it exists."""

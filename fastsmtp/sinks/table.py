@@ -1,6 +1,6 @@
 """The table of sinks: where accepted mail may go, and which one the settings choose."""
 
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Sink
@@ -17,6 +17,6 @@ def chosen(settings: Settings) -> Choice:
     return next(choice for choice in SINKS if choice.is_chosen(settings))
 
 
-def make(settings: Settings, gate: Gate, metrics: Metrics) -> Sink:
+def make(settings: Settings, availability: Availability, metrics: Metrics) -> Sink:
     """Make the sink that the settings choose. Raises OSError or ValueError."""
-    return chosen(settings).make(settings, gate, metrics)
+    return chosen(settings).make(settings, availability, metrics)

@@ -5,7 +5,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.process import cli, worker, workers
@@ -18,8 +18,8 @@ from fastsmtp.sinks.base import Done
 class Mutant(ABC):
     """The real sink, but for `put`."""
 
-    def __init__(self, settings: Settings, gate: Gate, metrics: Metrics) -> None:
-        self.sink = table.make(settings, gate, metrics)
+    def __init__(self, settings: Settings, availability: Availability, metrics: Metrics) -> None:
+        self.sink = table.make(settings, availability, metrics)
 
     async def start(self) -> None:
         await self.sink.start()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from fastsmtp import _content, _parser, _proxy, replies
 from fastsmtp._session import Rules, Session
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
 from fastsmtp.refusals import Refusals
@@ -130,7 +130,7 @@ def session(data: bytes) -> None:
 def _talk(parts: Iterator[bytes] | list[bytes], mode: str) -> tuple[bytes, list]:
     rules = Rules(Settings(smtp_hostname="mx.example.com", smtp_bare_newline=mode))
     peer = Peer("127.0.0.1", 25, "127.0.0.1", 4000)
-    talk = Session(rules, Gate(LIMIT), Metrics(), Refusals(), peer)
+    talk = Session(rules, Availability(LIMIT), Metrics(), Refusals(), peer)
     out, messages = b"", []
     for part in parts:
         if talk.closing:

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from fastsmtp.net import failures, places
+from fastsmtp.net import connection_counts, failures
+from fastsmtp.net.connection_counts import ConnectionCounts
 from fastsmtp.net.failures import Failures
 from fastsmtp.net.listener import bind, turn_away
-from fastsmtp.net.places import Places
 from fastsmtp.payload import Outgoing
 from fastsmtp.process import cli, worker, workers
 from fastsmtp.questions import Message
@@ -84,8 +84,8 @@ class Inside:
         self.loop = asyncio.get_running_loop()
         self.loop.set_exception_handler(lambda _, context: self.errors.append(str(context)))
         self.ending = asyncio.Event()
-        memory = places.create()
-        counts = Places(memory, 0)
+        memory = connection_counts.create()
+        counts = ConnectionCounts(memory, 0)
         os.close(memory)
         memory = failures.create()
         failed = Failures(memory, 0)
@@ -93,7 +93,11 @@ class Inside:
         made = worker.Worker(self.settings, self.make_sink, counts, failed)
         self.sink = made.sink
         self.intake = made.listener._server.answerers[Message]
-        self.metrics, self.gate, self.listener = made.metrics, made.gate, made.listener
+        self.metrics, self.availability, self.listener = (
+            made.metrics,
+            made.availability,
+            made.listener,
+        )
         sockets = bind(("127.0.0.1",), (0,))
         self.port: int = sockets[0].getsockname()[1]
         tls_sockets = bind(("127.0.0.1",), (0,)) if self.settings.smtp_certificate else []

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
@@ -17,7 +17,7 @@ from fastsmtp.sinks.embedded import Embedded
 
 
 async def main(path: str, messages: int, in_flight: int, octets: int) -> None:
-    sink = Embedded(path, 1 << 30, Gate(1 << 30), Metrics())
+    sink = Embedded(path, 1 << 30, Availability(1 << 30), Metrics())
     await sink.start()
     finished = asyncio.Event()
     sent = answered = 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import uvloop
 
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
@@ -71,9 +71,9 @@ class Opened:
     """A started sink and what it writes."""
 
     def __init__(self, **settings: Any) -> None:
-        self.gate = Gate(MAXSIZE)
+        self.availability = Availability(MAXSIZE)
         self.metrics = Metrics()
-        self.sink = RabbitMQ(Settings(**settings), self.gate, self.metrics)
+        self.sink = RabbitMQ(Settings(**settings), self.availability, self.metrics)
         self.client = Client(self.sink)
         self.put = self.client.put
         self.send = self.client.send

@@ -18,9 +18,9 @@ from fastsmtp import replies
 from fastsmtp._content import Content
 from fastsmtp._parser import CommandError, parse_mail, parse_rcpt
 from fastsmtp._session import NEWLINES
+from fastsmtp.availability import Availability
 from fastsmtp.envelope import Envelope, Recipient
 from fastsmtp.escaping import printable
-from fastsmtp.gate import Gate
 from fastsmtp.headers import LISTS, SCALARS, Lifted, RefusedError
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Composer, Outgoing
@@ -161,17 +161,17 @@ def _envelope(sender: str, recipients: list[str]) -> Envelope:
 
 def _convert(octets: bytes, envelope: Envelope, settings: Settings, notes: Notes) -> list[Outgoing]:
     """A file's messages; raises RefusedError."""
-    gate = Gate(settings.smtp_maxsize)
+    availability = Availability(settings.smtp_maxsize)
     if settings.rabbitmq_maxsize is not None:
-        gate.limit_body(settings.rabbitmq_maxsize)
-    content = Content(NEWLINES[settings.smtp_bare_newline], gate.maxsize)
+        availability.limit_body(settings.rabbitmq_maxsize)
+    content = Content(NEWLINES[settings.smtp_bare_newline], availability.maxsize)
     content.feed_chunk(octets, 0, len(octets))
     content.finish()
     if content.too_large:
         raise RefusedError(replies.TOO_LARGE)
     if content.has_bare and settings.smtp_bare_newline == "reject":
         raise RefusedError(replies.BARE_NEWLINE)
-    composer = Composer(settings, gate, Metrics(), partial(_Noted, notes=notes))
+    composer = Composer(settings, availability, Metrics(), partial(_Noted, notes=notes))
     return composer.compose(envelope, _peer(settings), content.pieces)
 
 

@@ -17,7 +17,7 @@ from time import monotonic
 import uvloop
 
 from fastsmtp import replies
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.process.config import ConfigError
 from fastsmtp.settings import Settings
@@ -86,9 +86,9 @@ class _Publishing:
     def __init__(self, store: Store, settings: Settings) -> None:
         """Raises OSError or ValueError where the settings cannot work."""
         self._store = store
-        self._gate = Gate(settings.smtp_maxsize)
-        self._sink = RabbitMQ(settings, self._gate, Metrics(), in_order=True)
-        self._drain = Drain(store, self._sink, self._gate)
+        self._availability = Availability(settings.smtp_maxsize)
+        self._sink = RabbitMQ(settings, self._availability, Metrics(), in_order=True)
+        self._drain = Drain(store, self._sink, self._availability)
         self._interrupted = False
 
     async def run(self) -> int:
@@ -100,7 +100,7 @@ class _Publishing:
         await self._sink.start()
         try:
             await self._sink.tried()
-            if self._gate.refusal:
+            if self._availability.refusal:
                 _tell(f"{self._sink.trouble}; nothing was published")
                 return 1
             return await self._publish(total)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics, Snapshot
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Sink
@@ -28,11 +28,11 @@ class Broker(Choice):
                 "broker"
             )
 
-    def make(self, settings: Settings, gate: Gate, metrics: Metrics) -> Sink:
+    def make(self, settings: Settings, availability: Availability, metrics: Metrics) -> Sink:
         """See `Choice.make`."""
         from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
 
-        return RabbitMQ(settings, gate, metrics)
+        return RabbitMQ(settings, availability, metrics)
 
     async def examine(self, settings: Settings) -> Verdict:
         """Log in at every address; takes ten seconds per address that does not answer."""

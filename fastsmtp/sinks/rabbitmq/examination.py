@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity
 
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.rabbitmq import underlay
 from fastsmtp.sinks.rabbitmq.cluster import OPEN_TIMEOUT, Cluster, public
@@ -35,7 +35,7 @@ class Examination:
         underlay.check()
         underlay.quiet()
         self._declares = settings.rabbitmq_declare
-        self._limit = BodyLimit(settings.rabbitmq_maxsize, Gate(settings.smtp_maxsize))
+        self._limit = BodyLimit(settings.rabbitmq_maxsize, Availability(settings.smtp_maxsize))
         self._cluster = Cluster(settings, self._limit)
         self._topology = self._cluster.topology
 

@@ -7,7 +7,7 @@ along. So a size that the broker has not confirmed yet is unproven: it travels a
 import logging
 import re
 
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +29,16 @@ def refusal(reason: BaseException | None) -> tuple[int, int] | None:
 
 
 class BodyLimit:
-    """One broker's (or cluster's) limit; tells the gate."""
+    """One broker's (or cluster's) limit; writes it to `Availability`."""
 
-    def __init__(self, configured: int | None, gate: Gate) -> None:
+    def __init__(self, configured: int | None, availability: Availability) -> None:
         self._configured = configured  # octets, rabbitmq-maxsize
         self._lowest: int | None = None  # octets, the smallest maximum that a 406 named
-        self._gate = gate
+        self._availability = availability
         # Until the version is known, nothing is refused for good that it may take.
         self.maximum = BEFORE_4 if configured is None else configured  # octets
         self.proven = HARMLESS  # octets; largest size that the broker has confirmed
-        gate.limit_body(self.maximum)
+        availability.limit_body(self.maximum)
 
     def connected(self, version: str) -> None:
         """A connection is up to a broker of this version; what older ones have proven is void."""
@@ -48,14 +48,14 @@ class BodyLimit:
         if self._lowest is not None:
             self.maximum = min(self.maximum, self._lowest)
         self.proven = HARMLESS
-        self._gate.limit_body(self.maximum)
+        self._availability.limit_body(self.maximum)
 
     def lower(self, maximum: int) -> None:
         """A 406 named the broker's `maximum`; holds until the worker ends."""
         before = self.maximum
         self._lowest = maximum if self._lowest is None else min(maximum, self._lowest)
         self.maximum = min(self.maximum, self._lowest)
-        self._gate.limit_body(self.maximum)
+        self._availability.limit_body(self.maximum)
         if self.maximum < before:
             log.warning(
                 "RabbitMQ refused a body as too large (406): its max_message_size is %d bytes, not "
@@ -63,8 +63,10 @@ class BodyLimit:
                 "rabbitmq.conf",
                 self.maximum,
                 before,
-                self._gate.maxsize,
+                self._availability.maxsize,
             )
 
     def __str__(self) -> str:
-        return f"bodies of at most {self.maximum} bytes, EHLO says SIZE {self._gate.maxsize}"
+        return (
+            f"bodies of at most {self.maximum} bytes, EHLO says SIZE {self._availability.maxsize}"
+        )

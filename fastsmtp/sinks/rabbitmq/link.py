@@ -1,7 +1,7 @@
 """One connection to the broker, kept up: every address of the cluster, back-off, watch.
 
 Gives its publisher a channel while there is one. Mail never waits for a broker that is away: it is
-answered, and the presence tells the gate.
+answered, and the presence tells `Availability`.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""Whether the broker is there: tells the gate, the metrics, and the log once each way.
+"""Whether the broker is there: tells the availability, the metrics, and the log once each way.
 
-Connections report here; none of them writes the gate or logs an attempt itself.
+Connections report here; none of them writes the availability or logs an attempt itself.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 
 from fastsmtp import replies
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -29,9 +29,9 @@ REFUSED_HINT = (
 class Presence:
     """Away: no connection for ordinary mail is up. Blocked: the broker has told an alarm."""
 
-    def __init__(self, gate: Gate, metrics: Metrics) -> None:
+    def __init__(self, availability: Availability, metrics: Metrics) -> None:
         self.is_blocked = False  # an alarm: nothing is stored until it clears
-        self._gate = gate
+        self._availability = availability
         self._metrics = metrics
         self._up: set[object] = set()  # connections for ordinary mail that publish
         self._failures: Counter[object] = Counter()  # rounds in vain since a connection was up
@@ -63,7 +63,7 @@ class Presence:
             self._is_refusal = False
             self._metrics.trouble = ""
             self._end()
-            self._gate.greeting = None
+            self._availability.greeting = None
         self._up.add(connection)
         self._update()
 
@@ -127,7 +127,7 @@ class Presence:
             self._greeting = loop.call_later(LONG_AWAY, self._close_the_door)
 
     def _close_the_door(self) -> None:
-        self._gate.greeting = replies.UNAVAILABLE
+        self._availability.greeting = replies.UNAVAILABLE
 
     def _end(self) -> None:
         if self._greeting is not None:
@@ -137,11 +137,11 @@ class Presence:
     def _update(self) -> None:
         self.is_blocked = bool(self._blocked)
         if not self._up:
-            self._gate.refusal = replies.NOT_STORED
+            self._availability.refusal = replies.NOT_STORED
             self._metrics.broker_state = "away"
         elif self._blocked:
-            self._gate.refusal = replies.NO_SPACE
+            self._availability.refusal = replies.NO_SPACE
             self._metrics.broker_state = "blocked"
         else:
-            self._gate.refusal = None
+            self._availability.refusal = None
             self._metrics.broker_state = "up"

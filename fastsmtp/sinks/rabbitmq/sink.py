@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 
 from fastsmtp import replies
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.settings import Settings
@@ -28,7 +28,12 @@ class RabbitMQ:
     """The sink (`fastsmtp.sinks.base.Sink`) that is confirmed by a broker."""
 
     def __init__(
-        self, settings: Settings, gate: Gate, metrics: Metrics, *, in_order: bool = False
+        self,
+        settings: Settings,
+        availability: Availability,
+        metrics: Metrics,
+        *,
+        in_order: bool = False,
     ) -> None:
         """Raises OSError or ValueError where it can never work as configured.
 
@@ -39,9 +44,9 @@ class RabbitMQ:
         underlay.quiet()
         self._settings = settings
         self._metrics = metrics
-        self._limit = BodyLimit(settings.rabbitmq_maxsize, gate)
+        self._limit = BodyLimit(settings.rabbitmq_maxsize, availability)
         self._cluster = Cluster(settings, self._limit)
-        self._presence = Presence(gate, metrics)
+        self._presence = Presence(availability, metrics)
         self._unstored = Unstored(settings, metrics)
         self._in_order = in_order
         self._gzip = settings.rabbitmq_encoding == "gzip"

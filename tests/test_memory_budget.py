@@ -1,4 +1,4 @@
-"""gate: mail that is held stays within smtp-maxmemory, and comes to its end all the same."""
+"""memory_budget: mail that is held stays within smtp-maxmemory, and comes to its end."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastsmtp import replies
-from fastsmtp.gate import Gate
+from fastsmtp.availability import Availability
 from fastsmtp.net import deadlines
 from tests.support import certificates
 from tests.support.held import Inside
@@ -28,50 +28,50 @@ SMALL = {"smtp_maxsize": MB, "smtp_maxmemory": 4 * MB}
 
 
 class Sender:
-    """Content that is coming in, as the gate sees it."""
+    """Content that is coming in, as the memory budget sees it."""
 
-    def __init__(self, gate):
-        self.gate = gate
+    def __init__(self, availability):
+        self.availability = availability
         self.waits = None
-        gate.enter(self)
+        availability.memory.enter(self)
 
     def regulate(self):
-        self.waits = self.gate.must_wait(self)
+        self.waits = self.availability.memory.must_wait(self)
 
 
 def test_over_the_budget_all_but_the_oldest_wait_until_an_eighth_is_free():
-    gate = Gate(100, maxmemory=800)
-    senders = [Sender(gate) for _ in range(3)]
-    gate.hold(800)
-    assert not gate.is_full
+    availability = Availability(100, maxmemory=800)
+    senders = [Sender(availability) for _ in range(3)]
+    availability.memory.hold(800)
+    assert not availability.memory.is_full
     assert [sender.waits for sender in senders] == [None] * 3
-    gate.hold(1)
-    assert gate.is_full
+    availability.memory.hold(1)
+    assert availability.memory.is_full
     assert [sender.waits for sender in senders] == [False, True, True]
-    gate.hold(-100)
-    assert gate.is_full
-    gate.hold(-1)
-    assert not gate.is_full
+    availability.memory.hold(-100)
+    assert availability.memory.is_full
+    availability.memory.hold(-1)
+    assert not availability.memory.is_full
     assert [sender.waits for sender in senders] == [False] * 3
 
 
 def test_the_next_one_goes_on_when_the_oldest_has_ended():
-    gate = Gate(100, maxmemory=800)
-    oldest, second, third = (Sender(gate) for _ in range(3))
-    gate.hold(900)
-    gate.leave(second)
+    availability = Availability(100, maxmemory=800)
+    oldest, second, third = (Sender(availability) for _ in range(3))
+    availability.memory.hold(900)
+    availability.memory.leave(second)
     assert third.waits
-    gate.enter(second)
+    availability.memory.enter(second)
     second.regulate()
-    gate.leave(oldest)
+    availability.memory.leave(oldest)
     assert not third.waits
     assert second.waits
 
 
 def test_content_that_begins_while_memory_is_full_waits_too():
-    gate = Gate(100, maxmemory=800)
-    gate.hold(900)
-    oldest, late = Sender(gate), Sender(gate)
+    availability = Availability(100, maxmemory=800)
+    availability.memory.hold(900)
+    oldest, late = Sender(availability), Sender(availability)
     for sender in (oldest, late):
         sender.regulate()
     assert not oldest.waits
@@ -92,27 +92,32 @@ def begun(server, command="DATA"):
 
 
 def give(server, client, part=PART):
-    """Send a part of the content; the gate knows of it, or is full, when this returns."""
-    before = server.gate.granted
+    """Send a part of the content; the memory budget knows of it, or is full, when this returns."""
+    before = server.availability.memory.held
     client.send(part)
-    until(lambda: server.gate.is_full or server.gate.granted > before + len(part) - 2 * KB)
+    until(
+        lambda: (
+            server.availability.memory.is_full
+            or server.availability.memory.held > before + len(part) - 2 * KB
+        )
+    )
 
 
 def give_chunk(server, client):
     """A chunk of BDAT that is not the last one."""
     assert client.bdat(PART, last=False).code == 250
-    assert server.gate.granted >= len(PART)
+    assert server.availability.memory.held >= len(PART)
 
 
 def filled(server, count=7):
     """Clients in DATA that have filled the memory, the oldest first."""
     clients = [begun(server) for _ in range(count)]
     for client in clients:
-        if server.gate.is_full:
+        if server.availability.memory.is_full:
             client.send(PART)
         else:
             give(server, client)
-    assert server.gate.is_full
+    assert server.availability.memory.is_full
     return clients
 
 
@@ -149,9 +154,9 @@ def server(shared):
     shared.sink.auto = True
     yield shared
     until(lambda: not shared.connections)
-    until(lambda: not shared.gate.granted)
-    assert shared.gate.granted == 0
-    assert not shared.gate.is_full
+    until(lambda: not shared.availability.memory.held)
+    assert shared.availability.memory.held == 0
+    assert not shared.availability.memory.is_full
 
 
 def test_what_is_accepted_is_held_no_more(server):
@@ -159,9 +164,9 @@ def test_what_is_accepted_is_held_no_more(server):
         give(server, client)
         client.send(b".\r\n")
         assert client.reply().code == 250
-        assert server.gate.granted == 0
+        assert server.availability.memory.held == 0
         assert client.mail(b"Subject: small\r\n\r\n").code == 250
-        assert server.gate.granted == 0
+        assert server.availability.memory.held == 0
 
 
 @pytest.mark.parametrize("size", [100, 200_000, 700_000])
@@ -174,10 +179,10 @@ def test_mail_is_held_until_the_sink_has_answered(server, size):
             client.envelope("a@example.com", ["b@example.org", "c@example.org"])
             client.send(b"BDAT %d LAST\r\n" % size + b"x" * size)
             until(lambda: server.sink.waiting)
-            assert size < server.gate.granted < size + 10 * KB
+            assert size < server.availability.memory.held < size + 10 * KB
             server.do(lambda outcome=outcome: server.sink.release(outcome, auto=False))
             assert client.reply().code == code
-            assert server.gate.granted == 0
+            assert server.availability.memory.held == 0
 
 
 def test_who_hangs_up_while_mail_is_with_the_sink_has_it_held(server):
@@ -187,9 +192,9 @@ def test_who_hangs_up_while_mail_is_with_the_sink_has_it_held(server):
         until(lambda: server.sink.waiting)
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     until(lambda: not server.connections)
-    assert server.gate.granted > len(PART)
+    assert server.availability.memory.held > len(PART)
     server.do(server.sink.release)
-    assert server.gate.granted == 0
+    assert server.availability.memory.held == 0
 
 
 def test_input_that_is_kept_is_held_too(server):
@@ -199,12 +204,12 @@ def test_input_that_is_kept_is_held_too(server):
         client.envelope("a@example.com", ["b@example.org"])
         client.send(b"BDAT 2 LAST\r\nHi")
         until(lambda: server.sink.waiting)
-        before = server.gate.granted
+        before = server.availability.memory.held
         client.send(b"NOOP\r\n" * 1000)
-        until(lambda: server.gate.granted == before + 6000)
+        until(lambda: server.availability.memory.held == before + 6000)
         server.do(server.sink.release)
         assert [reply.code for reply in client.replies(1001)] == [250] * 1001
-        assert server.gate.granted == 0
+        assert server.availability.memory.held == 0
 
 
 @pytest.mark.parametrize(
@@ -222,14 +227,14 @@ def test_content_that_is_refused_is_held_no_more(server, parts, code):
         for part in parts:
             client.send(part)
         assert client.reply().code == code
-        assert server.gate.granted == 0
+        assert server.availability.memory.held == 0
 
 
 def test_content_that_becomes_too_large_is_let_go_at_once(server):
     with begun(server) as client:
         give(server, client)
         client.send(PART)
-        until(lambda: server.gate.granted == 0)
+        until(lambda: server.availability.memory.held == 0)
         client.send(b".\r\n")
         assert client.reply().code == 552
 
@@ -239,7 +244,7 @@ def test_a_message_that_cannot_be_composed_is_held_no_more(server):
         give(server, client, b"Received: by x\r\n" * 101 + b"\r\n" + PART)
         client.send(b".\r\n")
         assert client.reply().code == 554
-        assert server.gate.granted == 0
+        assert server.availability.memory.held == 0
 
 
 @pytest.mark.parametrize(
@@ -258,7 +263,9 @@ def test_chunks_that_come_to_nothing_are_held_no_more(server, command, code):
         give_chunk(server, client)
         client.send(command.encode() + b"\r\n" + (b"x" * MB if code == 552 else b""))
         assert client.reply().code == code
-        until(lambda: server.gate.granted == 0, timeout=5)  # and not when a handshake ends
+        until(
+            lambda: server.availability.memory.held == 0, timeout=5
+        )  # and not when a handshake ends
 
 
 def test_starttls_behind_chunks_goes_on(server, pair):
@@ -285,7 +292,7 @@ def test_who_is_too_slow_has_nothing_held(command):
     ):
         give(server, client) if command == "DATA" else give_chunk(server, client)
         assert client.reply().raw == replies.TOO_SLOW.wire
-        assert server.gate.granted == 0
+        assert server.availability.memory.held == 0
 
 
 def test_who_is_cut_off_by_a_stop_has_nothing_held():
@@ -293,7 +300,7 @@ def test_who_is_cut_off_by_a_stop_has_nothing_held():
         give(server, client)
         server.end()
         assert client.reply().raw == replies.STOPPING.wire
-        assert server.gate.granted == 0
+        assert server.availability.memory.held == 0
 
 
 def test_full_memory_refuses_mail_and_reads_on_from_the_oldest_alone(server):
@@ -356,19 +363,19 @@ def test_the_next_one_goes_on_when_the_oldest_hangs_up(server):
 
 def others_hold(server, octets):
     """As mail does that is with the sink."""
-    server.do(lambda: server.gate.hold(octets))
+    server.do(lambda: server.availability.memory.hold(octets))
 
 
 def test_content_that_begins_when_memory_is_full_already_is_not_read(server):
     oldest, late = begun(server), begun(server, "BDAT")
     oldest.send(LINE)
-    until(lambda: server.gate.granted)
+    until(lambda: server.availability.memory.held)
     others_hold(server, 4 * MB)
     assert late.command("DATA").code == 354
-    before = server.gate.granted
+    before = server.availability.memory.held
     late.send(PART + b".\r\n")
     silent(late)
-    assert server.gate.granted == before
+    assert server.availability.memory.held == before
     others_hold(server, -4 * MB)
     assert late.reply().code == 250
     for client in (oldest, late):
@@ -445,12 +452,12 @@ def test_content_that_waits_too_long_is_thrown_away(monkeypatch, command):
         late.send(b"BDAT 3\r\n.\r\n" if command == "BDAT between" else b".\r\n")
         assert late.reply().raw == NO_MEMORY
         assert 0.7 < time.monotonic() - before < 6
-        assert server.gate.granted < 4 * MB + len(PART) + KB
+        assert server.availability.memory.held < 4 * MB + len(PART) + KB
         oldest.send(b".\r\n")
         assert oldest.reply().code == 250
         others_hold(server, -4 * MB)
         assert late.mail(b"Hi\r\n").code == 250
-        assert server.gate.granted == 0
+        assert server.availability.memory.held == 0
         for client in (oldest, late):
             client.close()
 

@@ -31,14 +31,14 @@ SIZE = CELLS_AT + SLOTS * ROWS * CELLS * WORD
 
 def create() -> int:
     """A descriptor of fresh memory, for workers to inherit."""
-    descriptor = os.memfd_create("fastsmtp-places")
+    descriptor = os.memfd_create("fastsmtp-connections")
     os.ftruncate(descriptor, SIZE)
     os.pwrite(descriptor, os.urandom(KEY), 0)
     return descriptor
 
 
-class Places:
-    """The counts; `slot` is the one that `enter` and `leave` change."""
+class ConnectionCounts:
+    """The counts; `slot` is the one that `open` and `close` change."""
 
     def __init__(self, descriptor: int, slot: int) -> None:
         self._memory = memoryview(mmap.mmap(descriptor, SIZE))
@@ -47,22 +47,22 @@ class Places:
         self._cells = self._memory[CELLS_AT:].cast("I")
         self._slot = slot
 
-    def enter(self) -> None:
+    def open(self) -> None:
         """One more connection of ours."""
         self._counts[self._slot] += 1
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """One less."""
         self._counts[self._slot] -= 1
 
-    def taken(self) -> int:
+    def total(self) -> int:
         """Connections of all workers."""
         total = 0
         for count in self._counts:
             total += count
         return total
 
-    def enter_from(self, address: str) -> int:
+    def open_from(self, address: str) -> int:
         """One more of ours from `address`; gives how many all workers have from its network.
 
         Of two that come at the same time both may count each other.
@@ -71,12 +71,12 @@ class Places:
         hashed = self._hashed(address)
         for cell in hashed:
             self._cells[start + cell] += 1
-        starts = [slot * ROWS * CELLS for slot, open in enumerate(self._counts) if open]
+        starts = [slot * ROWS * CELLS for slot, number in enumerate(self._counts) if number]
         if not self._counts[self._slot]:
             starts.append(start)
         return min(sum(self._cells[each + cell] for each in starts) for cell in hashed)
 
-    def leave_from(self, address: str) -> None:
+    def close_from(self, address: str) -> None:
         """One less of ours from `address`."""
         start = self._slot * ROWS * CELLS
         for cell in self._hashed(address):

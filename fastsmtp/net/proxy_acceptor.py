@@ -38,15 +38,15 @@ PAUSE = 1.0
 """Seconds until the next try where the system has nothing left for another connection."""
 
 
-class Doors:
+class ProxyAcceptor:
     """Every such port of one worker."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._open: set[socket.socket] = set()  # listening
-        self._arriving: set[Arriving] = set()
-        self._all_arrived = asyncio.Event()
+        self._pending: set[PendingHeader] = set()
+        self._none_pending = asyncio.Event()
         self._tasks = BackgroundTasks()  # a socket becomes a connection
 
     def open(self, bound: socket.socket, *, tls_first: bool) -> None:
@@ -64,12 +64,12 @@ class Doors:
 
     async def finish(self) -> None:
         """Cut off who does not finish its header at once; the others are connections then."""
-        if self._arriving:
-            self._all_arrived.clear()
+        if self._pending:
+            self._none_pending.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_arrived.wait(), LAST_CALL)
-        for arriving in list(self._arriving):
-            arriving.end()
+                await asyncio.wait_for(self._none_pending.wait(), LAST_CALL)
+        for pending in list(self._pending):
+            pending.end()
         await self._tasks.wait()
 
     def _accept(self, bound: socket.socket, tls_first: bool) -> None:
@@ -94,25 +94,25 @@ class Doors:
         server = self._server
         if not server.admission.access.is_proxy(ip):
             self._connect(client, tls_first, None)
-        elif len(server.open) + len(self._arriving) >= server.admission.limit + SPARE:
+        elif len(server.open) + len(self._pending) >= server.admission.limit + SPARE:
             server.complaints.refused(ip, "too many connections")
             client.close()
         else:
-            arriving = Arriving(client, ip, tls_first, self._arrived)
-            self._arriving.add(arriving)
-            arriving.start(self._loop)
+            pending = PendingHeader(client, ip, tls_first, self._ended)
+            self._pending.add(pending)
+            pending.start(self._loop)
 
-    def _arrived(self, arriving: "Arriving", header: Header | None, why: str) -> None:
+    def _ended(self, pending: "PendingHeader", header: Header | None, why: str) -> None:
         """Its header is there; or else why it is closed, "" where that is nobody's fault."""
-        self._arriving.discard(arriving)
-        if not self._arriving:
-            self._all_arrived.set()
+        self._pending.discard(pending)
+        if not self._pending:
+            self._none_pending.set()
         if header is not None:
-            self._connect(arriving.client, arriving.tls_first, header)
+            self._connect(pending.client, pending.tls_first, header)
             return
         if why:
-            self._server.complaints.refused(arriving.ip, why)
-        arriving.client.close()
+            self._server.complaints.refused(pending.ip, why)
+        pending.client.close()
 
     def _connect(self, client: socket.socket, tls_first: bool, header: Header | None) -> None:
         made = factory(self._server, tls_first=tls_first, header=header)
@@ -127,7 +127,7 @@ class Doors:
             client.close()
 
 
-class Arriving:
+class PendingHeader:
     """An accepted socket whose PROXY header is on its way."""
 
     def __init__(
@@ -135,13 +135,13 @@ class Arriving:
         client: socket.socket,
         ip: str,
         tls_first: bool,
-        arrived: Callable[["Arriving", Header | None, str], None],
+        ended: Callable[["PendingHeader", Header | None, str], None],
     ) -> None:
-        """`arrived` is called once, with the header, or with why there is none."""
+        """`ended` is called once, with the header, or with why there is none."""
         self.client = client
         self.ip = ip
         self.tls_first = tls_first  # what is behind the header is TLS
-        self._arrived = arrived
+        self._ended = ended
         self._data = b""  # of the header, and nothing behind it
         self._loop: asyncio.AbstractEventLoop
         self._timer: asyncio.TimerHandle
@@ -156,7 +156,7 @@ class Arriving:
         """Read no more."""
         self._timer.cancel()
         self._loop.remove_reader(self.client)
-        self._arrived(self, header, why)
+        self._ended(self, header, why)
 
     def _late(self) -> None:
         what = "its PROXY header is unfinished" if self._data else "no PROXY header has come"

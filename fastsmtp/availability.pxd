@@ -1,0 +1,9 @@
+from fastsmtp.memory_budget cimport MemoryBudget
+from fastsmtp.replies cimport Reply
+
+
+cdef class Availability:
+    cdef object _maxsize
+    cdef readonly object maxsize, body_limit
+    cdef public Reply refusal, greeting
+    cdef readonly MemoryBudget memory

@@ -1,0 +1,31 @@
+"""Whether mail can be taken now, and how large: written by the sink, read by sessions.
+
+Greeting, MAIL and the content read it, so that a client hears of trouble before it sends its mail.
+"""
+
+import sys
+
+from fastsmtp.memory_budget import MemoryBudget
+from fastsmtp.replies import Reply
+
+BASE64_SLACK = 64 * 1024
+"""Bytes of the largest body that are kept for everything in it but the content."""
+
+
+class Availability:
+    """Size limit, refusals and memory budget of one worker."""
+
+    __slots__ = ("_maxsize", "body_limit", "greeting", "maxsize", "memory", "refusal")
+
+    def __init__(self, maxsize: int, maxmemory: int = sys.maxsize) -> None:
+        self._maxsize = maxsize  # bytes, smtp-maxsize
+        self.maxsize = maxsize  # bytes of content that a session may accept; SIZE of EHLO
+        self.body_limit = sys.maxsize  # bytes of a JSON body that the sink takes
+        self.refusal: Reply | None = None  # the answer to MAIL; None: mail may come in
+        self.greeting: Reply | None = None  # said instead of 220, then the connection closes
+        self.memory = MemoryBudget(maxmemory)
+
+    def limit_body(self, size: int) -> None:
+        """The sink takes JSON bodies of at most `size` bytes: content must fit as base64 too."""
+        self.body_limit = size
+        self.maxsize = max(0, min(self._maxsize, (size - BASE64_SLACK) * 3 // 4))

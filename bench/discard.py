@@ -15,7 +15,7 @@ from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.process import cli, worker, workers
 from fastsmtp.settings import Settings
-from fastsmtp.sinks.base import Done
+from fastsmtp.sinks.base import Settle
 
 
 class Discard:
@@ -29,12 +29,12 @@ class Discard:
         self.equal = 0  # messages that have the same
         self.other = 0  # and those that do not
         self.last = (b"", b"")
-        self.waiting: list[Done] = []
+        self.waiting: list[tuple[Settle, int]] = []  # and the number of recipients
 
     async def start(self) -> None:
         self.loop = asyncio.get_running_loop()
 
-    def put(self, message: Sequence[Outgoing], done: Done) -> None:
+    def put(self, message: Sequence[Outgoing], settle: Settle) -> None:
         for each in message:
             content = each.tail[each.tail.index(b'"mime":') :]
             if not self.equal:
@@ -46,12 +46,12 @@ class Discard:
         self.last = (each.prefix, each.tail)
         if not self.waiting:
             self.loop.call_soon(self.answer)
-        self.waiting.append(done)
+        self.waiting.append((settle, len(message)))
 
     def answer(self) -> None:
         waiting, self.waiting = self.waiting, []
-        for done in waiting:
-            done(None)
+        for settle, recipients in waiting:
+            settle([None] * recipients)
 
     async def close(self) -> None:
         self.answer()

@@ -9,11 +9,11 @@ from fastsmtp.peer cimport Peer
 cdef class Outgoing:
     cdef public str id, encoding
     cdef public bytes prefix
-    cdef public object priority, tail
+    cdef public object priority, route, tail
 
 
 cdef class Composer:
-    cdef object _settings, _availability, _metrics, _lifted
+    cdef object _settings, _availability, _metrics, _lifted, _route
     cdef Ids _ids
     cdef str _extract
     cdef bytes _hostname
@@ -25,7 +25,7 @@ cdef class Composer:
     cdef bint _may_lift(self, Peer peer) except -1
 
     @cython.locals(recipient=Recipient, message_id=str, prefix=bytes, asked=bint)
-    cdef list _outgoing(self, Envelope envelope, lifted, str encoding, tail)
+    cdef list _outgoing(self, Envelope envelope, Peer peer, lifted, str encoding, tail)
     cdef bytes _shared_properties(self, Envelope envelope, Peer peer, lifted, now)
     cdef tuple _connection(self, Peer peer)
     cdef _ips(self, Peer peer)

@@ -25,6 +25,7 @@ from fastsmtp.headers import Lifted, RefusedError
 from fastsmtp.ids import Ids
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer, Proxy
+from fastsmtp.route import Route
 from fastsmtp.settings import Settings
 from fastsmtp.values import Network
 
@@ -39,6 +40,9 @@ MAX_RECEIVED = 100
 
 Piece = bytes | memoryview
 
+ChooseRoute = Callable[[Peer, Envelope, Recipient, Lifted], Route | None]
+"""Chooses a recipient's route by the client, the envelope and the lifted headers."""
+
 Steps = Generator[None, None, "list[Outgoing]"]
 """Yields where other work may be done in between."""
 
@@ -49,7 +53,7 @@ class Outgoing:
     All recipients of a message share one `tail` object, so a sink may frame it once.
     """
 
-    __slots__ = ("encoding", "id", "prefix", "priority", "tail")
+    __slots__ = ("encoding", "id", "prefix", "priority", "route", "tail")
 
     def __init__(
         self,
@@ -58,12 +62,14 @@ class Outgoing:
         encoding: str,
         prefix: bytes,
         tail: bytes | bytearray,
+        route: Route | None = None,
     ) -> None:
         self.id = id  # the property message-id: letters and digits, fresh for every acceptance
         self.priority = priority  # AMQP priority, 0 to 255
         self.encoding = encoding  # "" or the property mime-encoding
         self.prefix = prefix
         self.tail = tail
+        self.route = route  # None: exchange and routing key of the settings when it is published
 
     @property
     def size(self) -> int:
@@ -84,12 +90,17 @@ class Composer:
         availability: Availability,
         metrics: Metrics,
         lifted: Callable[[bytes | bytearray, Metrics, Peer], Lifted] = Lifted,
+        route: ChooseRoute | None = None,
     ) -> None:
-        """`lifted` is what each message's headers are lifted into."""
+        """`lifted` is what each message's headers are lifted into.
+
+        `route` chooses where each recipient's message is published; None: as the settings say.
+        """
         self._settings = settings
         self._availability = availability
         self._metrics = metrics
         self._lifted = lifted
+        self._route = route
         self._ids = Ids()
         self._extract = settings.smtp_extract
         self._hostname = orjson.dumps(settings.smtp_hostname)
@@ -115,7 +126,7 @@ class Composer:
             self._refuse_binary(error)
             encoding = "base64"
             tail = b'%b,"mime-encoding":"base64","mime":"%b"}' % (head, b64encode(whole))
-        return self._outgoing(envelope, lifted, encoding, tail)
+        return self._outgoing(envelope, peer, lifted, encoding, tail)
 
     def steps(self, envelope: Envelope, peer: Peer, pieces: list[bytes]) -> Steps:
         """The same, of a large message: what `compose` gives is the generator's value."""
@@ -134,7 +145,7 @@ class Composer:
             self._refuse_binary(error)
             encoding = "base64"
             tail = yield from _base64_tail(head, mime)
-        return self._outgoing(envelope, lifted, encoding, tail)
+        return self._outgoing(envelope, peer, lifted, encoding, tail)
 
     def _parts(
         self,
@@ -173,7 +184,12 @@ class Composer:
         return self._extract == "true"
 
     def _outgoing(
-        self, envelope: Envelope, lifted: Lifted, encoding: str, tail: bytes | bytearray
+        self,
+        envelope: Envelope,
+        peer: Peer,
+        lifted: Lifted,
+        encoding: str,
+        tail: bytes | bytearray,
     ) -> list["Outgoing"]:
         priority = lifted.properties.get("priority")
         if priority is not None and not 0 <= priority <= 255:
@@ -192,7 +208,10 @@ class Composer:
             )
             if asked or recipient.notify is not None or recipient.orcpt is not None:
                 prefix += b',"dsn":' + orjson.dumps(_dsn(envelope, recipient, lifted.dsn))
-            outgoing.append(Outgoing(message_id, priority, encoding, prefix, tail))
+            route = None
+            if self._route is not None:
+                route = self._route(peer, envelope, recipient, lifted)
+            outgoing.append(Outgoing(message_id, priority, encoding, prefix, tail, route))
         return outgoing
 
     def _shared_properties(self, envelope: Envelope, peer: Peer, lifted: Lifted, now: int) -> bytes:

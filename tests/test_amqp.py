@@ -9,6 +9,7 @@ from pamqp import commands
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
+from fastsmtp.route import Route
 from fastsmtp.sinks.rabbitmq._amqp import Encoder
 
 FRAME = 4096
@@ -30,6 +31,7 @@ MESSAGE = st.tuples(
     OCTETS,
     st.one_of(OCTETS, OCTETS.map(bytearray)),
     st.integers(1, 2**33),
+    st.none() | st.builds(Route.of, EXCHANGE, NAME),
 )
 
 
@@ -40,7 +42,9 @@ def pieces(octets: bytes) -> Iterator[bytes]:
 
 def expected(channel: int, exchange: str, key: str, persistent: bool, gzip: str, message) -> bytes:
     """The same publish through pamqp."""
-    id, priority, encoding, prefix, tail, timestamp = message
+    id, priority, encoding, prefix, tail, timestamp, route = message
+    if route is not None:
+        exchange, key = route.exchange, route.routing_key
     body = prefix + tail
     properties = commands.Basic.Properties(
         content_type="application/json",
@@ -72,7 +76,7 @@ def expected(channel: int, exchange: str, key: str, persistent: bool, gzip: str,
 def test_frames_are_what_pamqp_makes(channel, exchange, key, persistent, gzip, messages) -> None:
     encoder = Encoder(channel, exchange, key, FRAME, persistent, gzip)
     for message in messages:
-        _, _, _, prefix, tail, _ = message
+        _, _, _, prefix, tail, _, _ = message
         before = encoder.size
         whole = encoder.publish(*message)
         assert whole == (len(prefix) + len(tail) <= ROOM)
@@ -96,6 +100,14 @@ def test_a_batch_is_its_messages_one_behind_the_other(messages) -> None:
         frames += alone.take()
     assert batch.take() == frames
     assert batch.take() == b""
+
+
+def test_method_frames_of_many_routes_are_made_anew() -> None:
+    encoder = Encoder(1, "", "outbox", FRAME, True, "")
+    for number in [*range(5000), *range(5000)]:
+        message = ("id", None, "", b"", b"x", 1, Route.of("", f"queue {number}"))
+        encoder.publish(*message)
+        assert encoder.take() == expected(1, "", "outbox", True, "", message)
 
 
 def test_what_cannot_be_encoded_is_refused_and_leaves_nothing() -> None:

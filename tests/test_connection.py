@@ -207,13 +207,13 @@ def test_a_late_answer_is_never_another_messages():
     with Inside() as server, Wire(server.port) as client:
         client.send(HELLO + message())
         until(lambda: server.sink.waiting)
-        (first,) = server.sink.waiting
+        ((first, _),) = server.sink.waiting
         server.do(lambda: server.sink.release(replies.NOT_STORED, auto=False))
         assert [reply.code for reply in client.replies(4)] == [250, 250, 250, 451]
         client.send(message() + b"NOOP\r\n")
         until(lambda: server.sink.waiting)
         client.replies(2)
-        server.do(lambda: first(None))
+        server.do(lambda: first([None]))
         client.socket.settimeout(0.2)
         with pytest.raises(TimeoutError):
             client.reply()

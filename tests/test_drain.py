@@ -22,7 +22,7 @@ from fastsmtp import replies
 from fastsmtp.availability import Availability
 from fastsmtp.payload import Outgoing
 from fastsmtp.sinks import drain as drains
-from fastsmtp.sinks.base import Done
+from fastsmtp.sinks.base import Settle
 from fastsmtp.sinks.drain import Drain
 from fastsmtp.sinks.store import Store
 from tests.support.daemon import COMMAND, ROOT, Daemon
@@ -417,19 +417,19 @@ class Slow:
     """A `Sink` that keeps what is put until told to answer it."""
 
     def __init__(self) -> None:
-        self.waiting: list[tuple[Outgoing, Done]] = []
+        self.waiting: list[tuple[Outgoing, Settle]] = []
         self.most_rows = self.most_octets = 0
 
-    def put(self, message: Sequence[Outgoing], done: Done) -> None:
+    def put(self, message: Sequence[Outgoing], settle: Settle) -> None:
         (one,) = message
-        self.waiting.append((one, done))
+        self.waiting.append((one, settle))
         self.most_rows = max(self.most_rows, len(self.waiting))
         self.most_octets = max(self.most_octets, sum(each.size for each, _ in self.waiting))
 
     def answer(self, number: int, reply: replies.Reply | None = None) -> list[str]:
         some, self.waiting = self.waiting[:number], self.waiting[number:]
-        for _, done in some:
-            asyncio.get_running_loop().call_soon(done, reply)
+        for _, settle in some:
+            asyncio.get_running_loop().call_soon(settle, [reply])
         return [one.id for one, _ in some]
 
 

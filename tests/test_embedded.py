@@ -20,6 +20,7 @@ from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
+from fastsmtp.sinks.base import Outcomes
 from fastsmtp.sinks.embedded import Embedded
 from fastsmtp.sinks.store import MIN_SIZE, Store
 
@@ -40,13 +41,16 @@ def message(id: str, size: int = 100, recipients: int = 1) -> list[Outgoing]:
 
 
 async def put(sink: Embedded, *messages: list[Outgoing]) -> list[Reply | None]:
-    """Put all at once; their answers."""
+    """Put all at once; give what became of them, which is the same for all recipients."""
     loop = asyncio.get_running_loop()
-    futures: list[asyncio.Future[Reply | None]] = [loop.create_future() for _ in messages]
+    futures: list[asyncio.Future[Outcomes]] = [loop.create_future() for _ in messages]
     for one, future in zip(messages, futures, strict=True):
         sink.put(one, future.set_result)
-        assert not future.done(), "answered inside put"
-    return list(await asyncio.wait_for(asyncio.gather(*futures), 60))
+        assert not future.done(), "settled inside put"
+    settled = await asyncio.wait_for(asyncio.gather(*futures), 60)
+    assert [len(outcomes) for outcomes in settled] == [len(one) for one in messages]
+    assert all(len(set(outcomes)) == 1 for outcomes in settled)
+    return [outcomes[0] for outcomes in settled]
 
 
 def with_sink(
@@ -102,7 +106,9 @@ def test_close_answers_what_was_put_and_what_comes_later(path: str) -> None:
         await sink.start()
         answers: Answers = {}
         for n in range(50):
-            sink.put(message(f"A{n}"), lambda reply, n=n: answers.update({f"A{n}0": reply}))
+            sink.put(
+                message(f"A{n}"), lambda outcomes, n=n: answers.update({f"A{n}0": outcomes[0]})
+            )
         await sink.close()
         assert answers == {f"A{n}0": None for n in range(50)}
         assert await put(sink, message("B")) == [replies.NOT_STORED]
@@ -192,6 +198,7 @@ import asyncio, logging, resource, signal, sys
 from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from tests.test_embedded import message, put
+from fastsmtp.sinks.base import Outcomes
 from fastsmtp.sinks.embedded import Embedded
 
 async def main():

@@ -67,8 +67,8 @@ def test_a_large_message_holds_nobody_up(content):
 class Forgets(Held):
     """Accepts everything and keeps nothing."""
 
-    def put(self, message, done):
-        asyncio.get_running_loop().call_soon(done, None)
+    def put(self, message, settle):
+        asyncio.get_running_loop().call_soon(settle, [None] * len(message))
 
 
 def test_many_large_messages_at_once_hold_nobody_up():
@@ -117,11 +117,36 @@ def test_a_mistake_in_the_composer_is_451_and_the_session_goes_on(monkeypatch, c
     assert [each.getMessage() for each in caplog.records] == ["a message could not be handed over"]
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "code"),
+    [
+        ([None, None, None], 250),
+        ([None, replies.NOT_STORED, None], 451),
+        ([None, None, replies.TOO_LARGE], 552),
+        ([replies.NO_SPACE, replies.NOT_STORED, None], 452),
+        ([replies.TOO_LARGE, None, replies.UNROUTABLE], 451),  # so that the client sends it again
+    ],
+)
+def test_outcomes_of_recipients_become_one_reply(outcomes, code):
+    with Inside() as server, Wire(server.port) as client:
+        client.ehlo()
+        client.envelope("a@example.com", [f"{name}@example.org" for name in "bcd"])
+        assert client.command("DATA").code == 354
+        client.send(b"Hi\r\n.\r\n")
+        until(lambda: server.sink.waiting)
+        ((settle, _),) = server.sink.waiting
+        server.sink.waiting.clear()
+        server.do(lambda: settle(outcomes))
+        assert client.reply().code == code
+        assert server.metrics.messages == (code == 250)
+        assert sum(server.metrics.rejected.values()) == (code != 250)
+
+
 class Refuses(Held):
     """Takes the first message, and fails all the same."""
 
-    def put(self, message, done):
-        super().put(message, done)
+    def put(self, message, settle):
+        super().put(message, settle)
         if len(self.messages) == 1:
             raise RuntimeError("the secret")
 
@@ -132,11 +157,12 @@ def test_a_mistake_in_the_sink_is_451_and_no_later_message_gets_its_answer(caplo
         client.ehlo()
         assert client.mail(content).raw == INTERNAL
         (first,) = server.sink.waiting
+        settle, _ = first
         client.envelope("a@example.com", ["b@example.org"])
         assert client.command("DATA").code == 354
         client.send(stuffed(SMALL))
         until(lambda: len(server.sink.waiting) == 2)
-        server.do(lambda: first(None))
+        server.do(lambda: settle([None]))
         server.sink.waiting.remove(first)
         server.do(lambda: server.sink.release(replies.NOT_STORED))
         assert client.reply().code == 451

@@ -18,6 +18,7 @@ LAYERS = {
     "model": [
         *(
             "replies",
+            "route",
             "escaping",
             "envelope",
             "peer",

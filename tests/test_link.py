@@ -382,7 +382,9 @@ async def test_what_is_said_of_an_old_channel_confirms_nothing_on_the_new_one(
     def put() -> "asyncio.Future[Reply | None]":
         answer: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
         outgoing = Outgoing("id", None, "", b"", b"body")
-        publisher.put((outgoing,), Delivery(1, answer.set_result, lambda: None))
+        publisher.put(
+            (outgoing,), Delivery(1, lambda outcomes: answer.set_result(outcomes[0]), lambda: None)
+        )
         return answer
 
     async with Between(broker) as before, Between(broker) as after:

@@ -20,6 +20,7 @@ from fastsmtp.headers import RefusedError
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import SLICE, Composer
 from fastsmtp.peer import Peer, Proxy
+from fastsmtp.route import Route
 from fastsmtp.settings import Settings
 from tests.oracle import corpus, message, strategies
 
@@ -304,3 +305,34 @@ def test_a_message_gets_few_lines_in_the_log(caplog, name):
 def test_too_large_headers_are_refused():
     big = b"X-MQ-A: " + b"x" * (256 * 1024) + b"\r\n\r\n"
     assert compose(big)[0] == (552, "5.3.4")
+
+
+@BOTH
+def test_a_route_is_chosen_per_recipient(steps):
+    """By client, envelope, recipient and lifted headers: here a queue per user of a domain."""
+
+    def choose(peer, envelope, recipient, lifted):
+        if recipient.mailbox.endswith("@example.org"):
+            return Route.of("", f"{peer.user}/{recipient.mailbox}/{lifted.properties['priority']}")
+        return None
+
+    peer = our_peer(message.Peer())
+    peer.user = "me"
+    settings = Settings(smtp_extract="true")
+    composer = Composer(settings, Availability(1 << 40), Metrics(), route=choose)
+    envelope = Envelope("s@example.com")
+    envelope.recipients += [Recipient(f"{n}@example.{top}") for n in "ab" for top in ("org", "com")]
+    given = envelope, peer, [b"X-MQ-Priority: 7\r\n\r\nHi\r\n"]
+    outgoing = finished(composer.steps(*given)) if steps else composer.compose(*given)
+    found = [each.route for each in outgoing]
+    assert found == [
+        Route.of("", "me/a@example.org/7"),
+        None,
+        Route.of("", "me/b@example.org/7"),
+        None,
+    ]
+
+
+def test_without_a_choice_there_is_no_route():
+    outgoing, _ = compose(b"\r\nHi\r\n")
+    assert [each.route for each in outgoing] == [None]

@@ -6,10 +6,12 @@ import resource
 import time
 from collections.abc import Iterator
 
+import aio_pika
 import pytest
 
 from fastsmtp import replies
 from fastsmtp.payload import Outgoing
+from fastsmtp.route import Route
 from tests.support.rabbitmq import MAJOR, MISSING, Broker, declare, drain
 from tests.support.sink import eventually, on_uvloop, opened
 
@@ -83,13 +85,13 @@ async def test_bodies_of_every_size_arrive_whole(broker: Broker, queue: str, siz
 
 @pytest.mark.parametrize("size", [10, 200_000, 2 * MIB])
 @on_uvloop
-async def test_recipients_share_a_tail_and_one_answer(
+async def test_recipients_share_a_tail_and_are_settled_together(
     broker: Broker, queue: str, size: int
 ) -> None:
     tail = bytearray(b"t" * size)
     async with opened(broker.url, queue) as rabbit:
         message = [rabbit.outgoing(tail, prefix=b"recipient %d " % n) for n in range(20)]
-        assert await rabbit.send(*message) is None
+        assert await rabbit.send(*message) == [None] * 20
     found = await drain(broker.url, queue)
     assert bodies(found) == [b"recipient %d %b" % (n, tail) for n in range(20)]
     assert len({message.message_id for message in found}) == 20
@@ -114,8 +116,8 @@ async def test_the_same_message_twice_is_unroutable_twice(broker: Broker, queue:
     """As when a stored message is sent again while its first publish is unconfirmed."""
     async with opened(broker.url, queue, rabbitmq_declare=False) as rabbit:
         outgoing = rabbit.outgoing(b"x")
-        answers = await asyncio.gather(rabbit.send(outgoing), rabbit.send(outgoing))
-        assert answers == [replies.UNROUTABLE] * 2
+        found = await asyncio.gather(rabbit.send(outgoing), rabbit.send(outgoing))
+        assert found == [[replies.UNROUTABLE]] * 2
 
 
 @on_uvloop
@@ -139,11 +141,58 @@ async def test_a_nack_is_not_stored(broker: Broker, queue: str) -> None:
         assert 10 <= len(stored) < 30
         assert set(found) == {None, replies.NOT_STORED}
         assert rabbit.metrics.broker_nacked == 30 - len(stored)
-        # One recipient of two: the message is refused.
-        await drain(broker.url, queue)
-        await asyncio.gather(*[rabbit.put(b"x") for _ in range(9)])
+
+
+@on_uvloop
+async def test_each_recipient_has_the_outcome_of_its_own_publish(
+    broker: Broker, queue: str
+) -> None:
+    await declare(broker.url, queue, x_max_length=10, x_overflow="reject-publish")
+    async with opened(broker.url, queue) as rabbit:
         message = [rabbit.outgoing(b"%d" % number) for number in range(30)]
-        assert await rabbit.send(*message) is replies.NOT_STORED
+        outcomes = await rabbit.send(*message)
+        assert set(outcomes) == {None, replies.NOT_STORED}
+    stored = [message[n].id for n, outcome in enumerate(outcomes) if outcome is None]
+    assert [each.message_id for each in await drain(broker.url, queue)] == stored
+
+
+@on_uvloop
+async def test_a_route_is_taken_per_recipient_and_none_is_the_settings(
+    broker: Broker, queue: str
+) -> None:
+    """Small bodies and ones that need several frames; the default exchange and another one."""
+    queues = [f"{queue}-{name}" for name in ("a", "b", "c")]
+    async with await aio_pika.connect(broker.url) as connection:
+        channel = await connection.channel()
+        exchange = await channel.declare_exchange(f"{queue}-x", "direct", durable=True)
+        for name in queues:
+            made = await channel.declare_queue(name, durable=True)
+            await made.bind(exchange, f"key {name}")
+    a, b = Route.of("", queues[0]), Route.of("", queues[1])
+    c = Route.of(f"{queue}-x", f"key {queues[2]}")
+    lost = Route.of("", f"{queue}-nowhere")
+    tail = b"t" * 300_000
+    async with opened(broker.url, queue, rabbitmq_encoding="gzip") as rabbit:
+        assert await rabbit.put(b"compressed", route=a) is None
+    async with opened(broker.url, queue) as rabbit:
+        for body in (b"x", tail):
+            message = [rabbit.outgoing(body, route=each) for each in (a, None, b, lost, c, a)]
+            assert await rabbit.send(*message) == [None, None, None, replies.UNROUTABLE, None, None]
+    found = [bodies(await drain(broker.url, name)) for name in (queue, *queues)]
+    found[1][0] = gzip.decompress(found[1][0])
+    assert found == [[b"x", tail], [b"compressed", b"x", b"x", tail, tail], *[[b"x", tail]] * 2]
+
+
+@on_uvloop
+async def test_an_unroutable_route_is_named_and_the_settings_queue_is_not(
+    broker: Broker, queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(broker.url, queue) as rabbit:
+        route = Route.of("", f"{queue}-of-a-user")
+        assert await rabbit.put(b"x", route=route) is replies.UNROUTABLE
+        assert f"queue '{queue}-of-a-user' is missing" in caplog.text
+        assert "fastsmtp reload" not in caplog.text  # which would not declare it
+        assert await rabbit.put(b"x") is None
 
 
 @on_uvloop
@@ -303,9 +352,9 @@ async def test_mail_put_by_an_answer_is_taken(broker: Broker, queue: str) -> Non
         finished = asyncio.Event()
         left = 50
 
-        def again(reply: object) -> None:
+        def again(outcomes: object) -> None:
             nonlocal left
-            assert reply is None
+            assert outcomes == [None]
             left -= 1
             if left:
                 rabbit.sink.put((rabbit.outgoing(b"x"),), again)
@@ -370,9 +419,9 @@ async def test_a_failure_of_ours_is_answered_logged_and_survived(
 ) -> None:
     async with opened(broker.url, queue) as rabbit:
         impossible = Outgoing("x" * 300, None, "", b"", b"x")
-        answers = [rabbit.put(b"x"), rabbit.send(impossible), rabbit.put(b"y")]
+        answers = [rabbit.put(b"x"), rabbit.client.send(impossible), rabbit.put(b"y")]
         found = await asyncio.wait_for(asyncio.gather(*answers), 30)
-        assert found[1] is replies.NOT_STORED
+        assert found[1] == [replies.NOT_STORED]
         assert "error while publishing" in caplog.text
         await eventually(lambda: rabbit.availability.refusal is None, 30)
         assert await rabbit.put(b"z") is None

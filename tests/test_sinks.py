@@ -32,12 +32,12 @@ class Mailbox:
     async def start(self):
         """Nothing has to be opened."""
 
-    def put(self, message, done):
+    def put(self, message, settle):
         with open(self.path, "ab") as file:
             file.writelines(row.prefix + row.tail + b"\n" for row in message)
             file.flush()
             os.fsync(file.fileno())
-        asyncio.get_running_loop().call_soon(done, None)
+        asyncio.get_running_loop().call_soon(settle, [None] * len(message))
 
     async def close(self):
         """Nothing is open."""

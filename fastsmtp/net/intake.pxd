@@ -8,7 +8,7 @@ from fastsmtp.questions cimport Message
 from fastsmtp.replies cimport Reply
 
 
-cdef class Arrival:
+cdef class InFlight:
     cdef Intake _intake
     cdef double _begun
     cdef readonly object answered
@@ -18,14 +18,14 @@ cdef class Arrival:
     cpdef hold(self, Py_ssize_t octets)
 
     @cython.locals(message=Message)
-    cpdef Reply rejected(self, Reply reply)
+    cpdef Reply refuse(self, Reply reply)
 
     @cython.locals(metrics=Metrics, message=Message, outgoing=Outgoing, recipient=Recipient,
                    position=cython.Py_ssize_t)
-    cdef Reply _stored(self)
+    cdef Reply _accept(self)
 
     @cython.locals(intake=Intake, message=Message)
-    cdef Reply _ended(self, Reply reply, list stored)
+    cdef Reply _end(self, Reply reply, list stored)
 
 
 cdef class Intake:
@@ -42,4 +42,8 @@ cdef class Intake:
     cpdef Reply ask(self, Message message, answered)
 
     @cython.locals(first=Outgoing)
-    cdef Reply _put(self, list outgoing, Arrival arrival)
+    cdef Reply _put(self, list outgoing, InFlight in_flight)
+
+
+@cython.locals(refusal=Reply, outcome=Reply)
+cdef Reply _refusal(outcomes)

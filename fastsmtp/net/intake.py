@@ -15,6 +15,7 @@ from fastsmtp.net.answerer import Answered, Parts
 from fastsmtp.payload import Outgoing, Steps
 from fastsmtp.questions import Message
 from fastsmtp.replies import Reply
+from fastsmtp.sinks.base import Outcomes
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ RECIPIENT = 512
 """Octets that a recipient takes, about, besides what all of a message share."""
 
 
-class Arrival:
+class InFlight:
     """One finished message, until its reply is known."""
 
     __slots__ = ("_begun", "_intake", "answered", "message", "outgoing")
@@ -38,30 +39,31 @@ class Arrival:
         self.outgoing: list[Outgoing] = []  # in the order of the envelope's recipients
 
     def hold(self, octets: int) -> None:
-        """So much of it is held now."""
+        """Report that so much of it is held now."""
         self._intake.memory.hold(octets - self.message.held)
         self.message.held = octets
 
-    def done(self, refusal: Reply | None) -> None:
-        """The sink knows what became of it."""
-        self.answered(self.message, self.rejected(refusal) if refusal else self._stored())
+    def settle(self, outcomes: Outcomes) -> None:
+        """Make one reply of what became of its recipients."""
+        refusal = _refusal(outcomes)
+        self.answered(self.message, self._accept() if refusal is None else self.refuse(refusal))
 
-    def failed(self, error: Exception) -> Reply:
-        """It cannot be handed over: the reply."""
+    def fail(self, error: Exception) -> Reply:
+        """Give the reply to a message that cannot be handed over."""
         if isinstance(error, RefusedError):
-            return self.rejected(error.reply)
+            return self.refuse(error.reply)
         log.error(
             "a message could not be handed over", exc_info=error, extra={"peer": self.message.peer}
         )
-        return self.rejected(replies.INTERNAL)
+        return self.refuse(replies.INTERNAL)
 
-    def rejected(self, reply: Reply) -> Reply:
+    def refuse(self, reply: Reply) -> Reply:
         """Report that it is answered with `reply`, which is given back."""
         message = self.message
         self._intake.refusals.tell(reply, message.peer, message.envelope, None, message.size)
-        return self._ended(reply, [])
+        return self._end(reply, [])
 
-    def _stored(self) -> Reply:
+    def _accept(self) -> Reply:
         metrics, message = self._intake.metrics, self.message
         metrics.messages += 1
         metrics.recipients += len(self.outgoing)
@@ -70,9 +72,9 @@ class Arrival:
         for position, recipient in enumerate(message.envelope.recipients):
             outgoing = self.outgoing[position]
             stored.append((outgoing.id, recipient.mailbox))
-        return self._ended(replies.queued(stored), self.outgoing)
+        return self._end(replies.queued(stored), self.outgoing)
 
-    def _ended(self, reply: Reply, stored: list[Outgoing]) -> Reply:
+    def _end(self, reply: Reply, stored: list[Outgoing]) -> Reply:
         intake, message = self._intake, self.message
         intake.metrics.in_flight -= 1
         self.hold(0)
@@ -83,6 +85,18 @@ class Arrival:
                 intake.received_log.accepted(ids, message, reply)
             log.debug("message answered: %r", reply, extra={"peer": message.peer, "ids": ids})
         return reply
+
+
+def _refusal(outcomes: Outcomes) -> Reply | None:
+    """The reply to a message of which not every recipient is stored; None where each one is.
+
+    The client can only send the whole message again. A 4yz comes before a 5yz, so that it does.
+    """
+    refusal = None
+    for outcome in outcomes:
+        if outcome is not None and (refusal is None or refusal.code >= 500 > outcome.code):
+            refusal = outcome
+    return refusal
 
 
 class Intake:
@@ -102,39 +116,39 @@ class Intake:
     def ask(self, message: Message, answered: Answered) -> Reply | None:
         """See `answerers.Answerer`: 250 once the message is stored for every recipient."""
         self.metrics.in_flight += 1
-        arrival = Arrival(self, message, answered)
+        in_flight = InFlight(self, message, answered)
         if message.size > LARGE:
             steps = self._composer.steps(message.envelope, message.peer, message.pieces)
-            self._tasks.start(self._compose_large(steps, arrival))
+            self._tasks.start(self._compose_large(steps, in_flight))
             return None
         try:
             outgoing = self._composer.compose(message.envelope, message.peer, message.pieces)
         except Exception as error:
-            return arrival.failed(error)
-        return self._put(outgoing, arrival)
+            return in_flight.fail(error)
+        return self._put(outgoing, in_flight)
 
-    async def _compose_large(self, steps: Steps, arrival: Arrival) -> None:
+    async def _compose_large(self, steps: Steps, in_flight: InFlight) -> None:
         async with self._turn:
-            arrival.hold(2 * arrival.message.size)  # content and JSON
+            in_flight.hold(2 * in_flight.message.size)  # content and JSON
             try:
                 while True:
                     next(steps)
                     await asyncio.sleep(0)
             except StopIteration as finished:
-                reply = self._put(finished.value, arrival)
+                reply = self._put(finished.value, in_flight)
             except Exception as error:
-                reply = arrival.failed(error)
+                reply = in_flight.fail(error)
         if reply is not None:
-            arrival.answered(arrival.message, reply)
+            in_flight.answered(in_flight.message, reply)
 
-    def _put(self, outgoing: list[Outgoing], arrival: Arrival) -> Reply | None:
-        arrival.outgoing = outgoing
+    def _put(self, outgoing: list[Outgoing], in_flight: InFlight) -> Reply | None:
+        in_flight.outgoing = outgoing
         first = outgoing[0]
-        arrival.hold(len(first.tail) + RECIPIENT * len(outgoing))
+        in_flight.hold(len(first.tail) + RECIPIENT * len(outgoing))
         try:
-            self._sink.put(outgoing, arrival.done)
+            self._sink.put(outgoing, in_flight.settle)
         except Exception as error:
-            return arrival.failed(error)
+            return in_flight.fail(error)
         return None
 
 

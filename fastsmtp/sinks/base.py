@@ -6,12 +6,15 @@ from typing import Protocol
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
 
-Done = Callable[[Reply | None], None]
-"""Told once what became of a message: None, every recipient is stored; else the reply to give."""
+Outcomes = Sequence[Reply | None]
+"""Per recipient, in the order of the message: None where it is stored, else the reply to give."""
+
+Settle = Callable[[Outcomes], None]
+"""Called once with what became of a message."""
 
 
 class Sink(Protocol):
-    """Takes messages and tells later what became of them. All calls come from the event loop."""
+    """Takes messages and settles each later. All calls come from the event loop."""
 
     async def start(self) -> None:
         """Begin to take mail. A store that is away now is no error: the availability says so.
@@ -20,16 +23,16 @@ class Sink(Protocol):
         what to change.
         """
 
-    def put(self, message: Sequence[Outgoing], done: Done) -> None:
+    def put(self, message: Sequence[Outgoing], settle: Settle) -> None:
         """Take one message, an `Outgoing` for each recipient, at least one.
 
-        `done` is called exactly once, always later (never inside `put`), from the event loop,
-        with None only after every recipient is safely stored (confirmed and routed by the
-        broker, or committed to disk). A sink that is closed answers too.
+        `settle` is called exactly once, always later (never inside `put`), from the event loop.
+        A recipient's outcome is None only if it is safely stored (confirmed and routed by the
+        broker, or committed to disk). A sink that is closed settles too.
         """
 
     async def close(self) -> None:
-        """Take no more, wait until all that was put is answered, and let go of everything."""
+        """Take no more, wait until all that was put is settled, and let go of everything."""
 
     def __str__(self) -> str:
         """Where the mail goes, for the ready line; without passwords."""

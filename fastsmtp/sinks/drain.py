@@ -16,12 +16,12 @@ from fastsmtp import replies
 from fastsmtp.availability import Availability
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
-from fastsmtp.sinks.base import Sink
+from fastsmtp.sinks.base import Outcomes, Sink
 from fastsmtp.sinks.store import Store
 
 WINDOW_ROWS = 2000
 WINDOW_OCTETS = 32 << 20
-"""Of what was read and has no answer; a row that does not fit is the last one beside them."""
+"""Of what was read and is not settled; a row that does not fit is the last one beside them."""
 
 DELETE_DELAY = 0.1
 """Seconds that a stored row waits for others, to be deleted in one transaction with them."""
@@ -30,7 +30,7 @@ DELETE_ROWS = 500
 """Rows deleted in one transaction: whoever else writes to the store comes in between."""
 
 GRACE = 5.0
-"""Seconds for the answers still due when it was stopped, or the sink went away."""
+"""Seconds for the outcomes still due when it was stopped, or the sink went away."""
 
 NAMED = 20
 """Refused rows that are remembered with the reason; the others are counted."""
@@ -41,26 +41,26 @@ class Drain:
 
     def __init__(self, store: Store, sink: Sink, availability: Availability) -> None:
         # For whoever watches; all count rows
-        self.in_flight = 0  # put, without an answer; after `run` these stay, and may be stored
+        self.in_flight = 0  # put and not settled; after `run` these stay, and may be stored
         self.stored = 0  # the sink has them
         self.deleted = 0  # of those, no longer in the store
         self.refused = 0  # stay, as the sink does not take them
-        self.reasons: list[tuple[str, Reply]] = []  # id and answer of the first `NAMED`
+        self.reasons: list[tuple[str, Reply]] = []  # id and outcome of the first `NAMED`
         self.lost = 0  # stay, and may be stored: the sink went away
         # Ours
         self._store = store
         self._sink = sink
         self._availability = availability
         self._octets = 0  # of the bodies in flight
-        self._answers: list[tuple[Outgoing, Reply | None]] = []  # that `_settle` will take
+        self._settled: list[tuple[Outgoing, Reply | None]] = []  # that `_count` will take
         self._to_delete: list[str] = []  # ids
         self._reading = True
         self._last = 0  # seq of the newest row that was read
-        self._deadline = math.inf  # the loop's clock; for the last answers
+        self._deadline = math.inf  # the loop's clock; for the last outcomes
         self._wake = asyncio.Event()  # the window has room, or the end is near
 
     def stop(self) -> None:
-        """Read no more; `run` ends when all is answered, after `GRACE` at most."""
+        """Read no more; `run` ends when all is settled, after `GRACE` at most."""
         if self._deadline == math.inf:
             self._deadline = asyncio.get_running_loop().time() + GRACE
         self._reading = False
@@ -98,17 +98,17 @@ class Drain:
     def _put(self, row: Outgoing) -> None:
         self.in_flight += 1
         self._octets += row.size
-        self._sink.put((row,), partial(self._answered, row))
+        self._sink.put((row,), partial(self._settle, row))
 
-    def _answered(self, row: Outgoing, reply: Reply | None) -> None:
-        if not self._answers:
+    def _settle(self, row: Outgoing, outcomes: Outcomes) -> None:
+        if not self._settled:
             # When the loop comes round: by then the availability tells whether the sink went away.
-            asyncio.get_running_loop().call_soon(self._settle)
-        self._answers.append((row, reply))
+            asyncio.get_running_loop().call_soon(self._count)
+        self._settled.append((row, outcomes[0]))
 
-    def _settle(self) -> None:
-        answers, self._answers = self._answers, []
-        for row, reply in answers:
+    def _count(self) -> None:
+        settled, self._settled = self._settled, []
+        for row, reply in settled:
             self.in_flight -= 1
             self._octets -= row.size
             if reply is None:

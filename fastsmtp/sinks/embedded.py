@@ -18,7 +18,7 @@ from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
-from fastsmtp.sinks.base import Done
+from fastsmtp.sinks.base import Outcomes, Settle
 from fastsmtp.sinks.store import Store
 from fastsmtp.sinks.store_errors import StoreFullError
 
@@ -29,8 +29,8 @@ BATCH_OCTETS = 16 << 20
 RETRY = 1.0
 """Seconds between two looks for room while the disk, or the queue, is full."""
 
-Put = tuple[Sequence[Outgoing], Done]
-Answer = tuple[Done, Reply | None]
+Put = tuple[Sequence[Outgoing], Settle]
+Settled = tuple[Settle, Outcomes]
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Embedded:
         self._availability = availability
         self._max_body = 0  # octets
         self._open = False
-        self._ended = asyncio.Event()  # the thread has answered everything
+        self._ended = asyncio.Event()  # the thread has settled everything
         # Both sides'
         self._path = path
         self._maxsize = maxsize
@@ -74,14 +74,14 @@ class Embedded:
         self._open = True
         Thread(target=self._run, name="queue", daemon=True).start()
 
-    def put(self, message: Sequence[Outgoing], done: Done) -> None:
+    def put(self, message: Sequence[Outgoing], settle: Settle) -> None:
         """See `base.Sink.put`."""
         if not self._open:
-            self._loop.call_soon(done, replies.NOT_STORED)
+            self._loop.call_soon(settle, [replies.NOT_STORED] * len(message))
         elif any(row.size > self._max_body for row in message):
-            self._loop.call_soon(done, replies.TOO_LARGE)
+            self._loop.call_soon(settle, [replies.TOO_LARGE] * len(message))
         else:
-            self._arrived.put((message, done))
+            self._arrived.put((message, settle))
 
     async def close(self) -> None:
         """See `base.Sink.close`; the WAL goes into the file, unless others still use it."""
@@ -90,12 +90,12 @@ class Embedded:
             self._arrived.put(None)
             await self._ended.wait()
 
-    def _answer(self, answers: list[Answer]) -> None:
-        for done, reply in answers:
+    def _settle(self, settled: list[Settled]) -> None:
+        for settle, outcomes in settled:
             try:
-                done(reply)
+                settle(outcomes)
             except Exception:
-                log.exception("an answer could not be delivered")  # the others must be
+                log.exception("error in what follows a message")  # the others must be settled
 
     def _refuse(self, reply: Reply | None) -> None:
         """Refuse mail with `reply`, or accept it unless it is refused for another reason."""
@@ -109,7 +109,7 @@ class Embedded:
         while more:
             batch, more = self._next_batch()
             if batch:
-                self._loop.call_soon_threadsafe(self._answer, self._commit(batch))
+                self._loop.call_soon_threadsafe(self._settle, self._commit(batch))
                 batch.clear()  # or it stayed in memory while the next one is waited for
             if self._full and monotonic() >= self._next_look:
                 self._look_for_room()
@@ -134,7 +134,7 @@ class Embedded:
             return batch, True
         return batch, False
 
-    def _commit(self, batch: list[Put]) -> list[Answer]:
+    def _commit(self, batch: list[Put]) -> list[Settled]:
         """Store the batch; where it does not fit, message by message."""
         try:
             begun = now()
@@ -142,14 +142,14 @@ class Embedded:
             self._commit_seconds.since(begun)
         except StoreFullError as error:
             if len(batch) > 1:
-                return [answer for one in batch for answer in self._commit([one])]
+                return [settled for one in batch for settled in self._commit([one])]
             self._fill(error)
-            return [(batch[0][1], replies.NO_SPACE)]
+            return _all(batch, replies.NO_SPACE)
         except Exception as error:  # whatever it is, the senders keep their mail
             self._fail(error)
-            return [(done, replies.NOT_STORED) for _, done in batch]
+            return _all(batch, replies.NOT_STORED)
         self._recover()
-        return [(done, None) for _, done in batch]
+        return _all(batch, None)
 
     def _opened(self) -> Store:
         if self._store is None:
@@ -192,6 +192,11 @@ class Embedded:
         if self._trouble:
             self._trouble = ""
             log.info("%s takes mail again", self)
+
+
+def _all(batch: list[Put], outcome: Reply | None) -> list[Settled]:
+    """The same outcome for every recipient: a transaction stores all of them or none."""
+    return [(settle, [outcome] * len(message)) for message, settle in batch]
 
 
 def _unforeseen(error: Exception) -> bool:

@@ -9,10 +9,9 @@ from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.process import cli, worker, workers
-from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
 from fastsmtp.sinks import table
-from fastsmtp.sinks.base import Done
+from fastsmtp.sinks.base import Outcomes, Settle
 
 
 class Mutant(ABC):
@@ -25,7 +24,7 @@ class Mutant(ABC):
         await self.sink.start()
 
     @abstractmethod
-    def put(self, message: Sequence[Outgoing], done: Done) -> None: ...
+    def put(self, message: Sequence[Outgoing], settle: Settle) -> None: ...
 
     async def close(self) -> None:
         await self.sink.close()
@@ -34,23 +33,23 @@ class Mutant(ABC):
         return str(self.sink)
 
 
-def ignore(reply: Reply | None) -> None:
+def ignore(outcomes: Outcomes) -> None:
     """The outcome came, and nobody cares."""
 
 
 class AnswersEarly(Mutant):
     """Says 250 when the message is on its way, before the broker or the disk has it."""
 
-    def put(self, message: Sequence[Outgoing], done: Done) -> None:
-        asyncio.get_running_loop().call_soon(done, None)
+    def put(self, message: Sequence[Outgoing], settle: Settle) -> None:
+        asyncio.get_running_loop().call_soon(settle, [None] * len(message))
         self.sink.put(message, ignore)
 
 
 class DropsFailedBatch(Mutant):
     """Every end is a good one: what was in flight when the channel closed counts as stored."""
 
-    def put(self, message: Sequence[Outgoing], done: Done) -> None:
-        self.sink.put(message, lambda reply: done(None))
+    def put(self, message: Sequence[Outgoing], settle: Settle) -> None:
+        self.sink.put(message, lambda outcomes: settle([None] * len(message)))
 
 
 MUTANTS = {"answers-early": AnswersEarly, "drops-failed-batch": DropsFailedBatch}

@@ -23,7 +23,7 @@ from fastsmtp.process import cli, worker, workers
 from fastsmtp.questions import Message
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
-from fastsmtp.sinks.base import Done
+from fastsmtp.sinks.base import Settle
 
 COMMAND = (sys.executable, "-m", "tests.support.held")
 
@@ -31,31 +31,31 @@ T = TypeVar("T")
 
 
 class Held:
-    """Keeps every message until `release`; `auto`: answers when the loop comes round."""
+    """Keeps every message until `release`; `auto`: settles when the loop comes round."""
 
     def __init__(self, hang: bool = False) -> None:
         self.auto = False
         self.hang = hang
-        self.waiting: list[Done] = []
+        self.waiting: list[tuple[Settle, int]] = []  # and the number of recipients
         self.messages: list[list[Outgoing]] = []
 
     async def start(self) -> None:
         if threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.release)
 
-    def put(self, message: Sequence[Outgoing], done: Done) -> None:
+    def put(self, message: Sequence[Outgoing], settle: Settle) -> None:
         self.messages.append(list(message))
         if self.auto:
-            asyncio.get_running_loop().call_soon(done, None)
+            asyncio.get_running_loop().call_soon(settle, [None] * len(message))
         else:
-            self.waiting.append(done)
+            self.waiting.append((settle, len(message)))
 
     def release(self, outcome: Reply | None = None, auto: bool = True) -> None:
-        """Answer what waits, and from now on everything at once."""
+        """Settle what waits, and from now on everything at once."""
         self.auto = auto
         waiting, self.waiting = self.waiting, []
-        for done in waiting:
-            done(outcome)
+        for settle, recipients in waiting:
+            settle([outcome] * recipients)
 
     async def close(self) -> None:
         if self.hang:

@@ -7,12 +7,11 @@ to standard output: "ID stored" or "ID 451"; each row holds "token-ID-". Ends wh
 import asyncio
 import os
 import sys
-from collections.abc import Callable
 
 from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
-from fastsmtp.replies import Reply
+from fastsmtp.sinks.base import Outcomes, Settle
 from fastsmtp.sinks.embedded import Embedded
 
 
@@ -28,9 +27,10 @@ async def main(path: str, messages: int, in_flight: int, octets: int) -> None:
         id = f"{os.getpid():08}X{sent:08}"
         sink.put([Outgoing(id, None, "", b"token-%b-" % id.encode(), b"x" * octets)], answer(id))
 
-    def answer(id: str) -> Callable[[Reply | None], None]:
-        def done(reply: Reply | None) -> None:
+    def answer(id: str) -> Settle:
+        def settle(outcomes: Outcomes) -> None:
             nonlocal answered
+            (reply,) = outcomes
             os.write(1, f"{id} {reply.code if reply else 'stored'}\n".encode())
             answered += 1
             if sent < messages:
@@ -38,7 +38,7 @@ async def main(path: str, messages: int, in_flight: int, octets: int) -> None:
             elif answered == sent:
                 finished.set()
 
-        return done
+        return settle
 
     for _ in range(min(in_flight, messages)):
         put()

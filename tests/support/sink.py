@@ -14,8 +14,9 @@ from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
+from fastsmtp.route import Route
 from fastsmtp.settings import Settings
-from fastsmtp.sinks.base import Sink
+from fastsmtp.sinks.base import Outcomes, Sink
 from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
 
 MAXSIZE = 100 * 1024 * 1024
@@ -32,7 +33,7 @@ def on_uvloop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
 
 
 class Client:
-    """Puts messages; every answer must come once, and never inside `put`."""
+    """Puts messages; each must be settled once, and never inside `put`."""
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
@@ -41,30 +42,41 @@ class Client:
         self.violations: list[str] = []
 
     def outgoing(
-        self, body: bytes | bytearray, prefix: bytes = b"", priority: int | None = None, encoding=""
+        self,
+        body: bytes | bytearray,
+        prefix: bytes = b"",
+        priority: int | None = None,
+        encoding: str = "",
+        route: Route | None = None,
     ) -> Outgoing:
-        return Outgoing(f"{self.prefix}x{next(self.numbers)}", priority, encoding, prefix, body)
+        id = f"{self.prefix}x{next(self.numbers)}"
+        return Outgoing(id, priority, encoding, prefix, body, route)
 
-    def send(self, *message: Outgoing) -> "asyncio.Future[Reply | None]":
-        """Put one message; the future is its answer."""
-        answer: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+    def send(self, *message: Outgoing) -> "asyncio.Future[list[Reply | None]]":
+        """Put one message; the future is what became of its recipients."""
+        settled: asyncio.Future[list[Reply | None]] = asyncio.get_running_loop().create_future()
         inside = True
 
-        def done(reply: Reply | None) -> None:
+        def settle(outcomes: Outcomes) -> None:
             if inside:
-                self.violations.append("answered inside put")
-            if answer.done():
-                self.violations.append("answered twice")
+                self.violations.append("settled inside put")
+            if len(outcomes) != len(message):
+                self.violations.append(f"{len(outcomes)} outcomes for {len(message)} recipients")
+            if settled.done():
+                self.violations.append("settled twice")
             else:
-                answer.set_result(reply)
+                settled.set_result(list(outcomes))
 
-        self.sink.put(message, done)
+        self.sink.put(message, settle)
         inside = False
-        return answer
+        return settled
 
     def put(self, body: bytes | bytearray, **more: Any) -> "asyncio.Future[Reply | None]":
-        """One recipient."""
-        return self.send(self.outgoing(body, **more))
+        """Put a message for one recipient; the future is what became of it."""
+        outcome: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+        settled = self.send(self.outgoing(body, **more))
+        settled.add_done_callback(lambda settled: outcome.set_result(settled.result()[0]))
+        return outcome
 
 
 class Opened:

@@ -1,7 +1,7 @@
-"""Accepted mail goes to RabbitMQ; `sink.RabbitMQ` is the door.
+"""Accepted mail goes to RabbitMQ; `sink.RabbitMQ` is the sink.
 
 broker.py when it is chosen, what it needs ·
-sink.py picks a connection · delivery.py one answer a message · link.py keeps a connection up ·
+sink.py picks a connection · delivery.py one outcome per recipient · link.py keeps a connection up ·
 presence.py is the broker there · cluster.py how it is reached · topology.py what is declared ·
 limit.py how large · publisher.py window, batches, confirms · compression.py gzip ·
 unstored.py what the broker did not store · examination.py what mail would meet ·

@@ -2,7 +2,8 @@ from libc.stdint cimport uint8_t, uint64_t
 
 
 cdef class Encoder:
-    cdef bytes method  # the whole Basic.Publish frame
+    cdef bytes method  # the whole Basic.Publish frame where there is no route
+    cdef dict routed  # that of other routes
     cdef bytes leading  # content-type and content-encoding
     cdef bytes trailing  # app-id
     cdef int flags
@@ -15,6 +16,8 @@ cdef class Encoder:
     cdef Py_ssize_t capacity
     cdef readonly Py_ssize_t size
 
+    cdef bytes method_frame(self, str exchange, str routing_key)
+    cdef bytes routed_method(self, route)
     cdef int begin(self) except -1
     cdef uint8_t *reserve(self, Py_ssize_t octets) except NULL
     cdef int use_encoding(self, str encoding) except -1
@@ -22,6 +25,6 @@ cdef class Encoder:
     cdef uint8_t *body(self, uint8_t *at, const uint8_t *octets, Py_ssize_t length) noexcept
     cdef Py_ssize_t framed(self, Py_ssize_t length) noexcept
     cpdef bint publish(
-        self, str id, priority, str encoding, bytes prefix, tail, uint64_t timestamp
+        self, str id, priority, str encoding, bytes prefix, tail, uint64_t timestamp, route=*
     ) except -1
     cpdef bytearray take(self)

@@ -1,3 +1,5 @@
+from fastsmtp.route import Route
+
 class Encoder:
     """Writes the frames of publishes one behind the other until `take`."""
 
@@ -10,10 +12,10 @@ class Encoder:
         persistent: bool,
         content_encoding: str,
     ) -> None:
-        """For one channel (1 to 65535) and one place to publish to, mandatory.
+        """For one channel (1 to 65535); `exchange` and `routing_key` are for what has no route.
 
-        `frame_max` is in octets, as negotiated (0: no limit; 128 KiB are used then). Raises
-        ValueError for a name over 255 octets.
+        Everything is published as mandatory. `frame_max` is in octets, as negotiated (0: no
+        limit; 128 KiB are used then). Raises ValueError for a name over 255 octets.
         """
     @property
     def size(self) -> int:
@@ -26,13 +28,15 @@ class Encoder:
         prefix: bytes,
         tail: bytes | bytearray,
         timestamp: int,
+        route: Route | None = None,
     ) -> bool:
         """Write one message, its body being `prefix` + `tail`; True if it is whole now.
 
         A body that needs several frames is written up to the end of `prefix` only: `slice` gives
         the frames of `tail`, which are the same for all recipients of a message. `encoding` is
         the header mime-encoding ("": none), `timestamp` in seconds. Raises ValueError, and
-        writes nothing, for an id over 255 octets or a priority that is not 0 to 255.
+        writes nothing, for an id or a name of the route over 255 octets, or a priority that is
+        not 0 to 255.
         """
     def slice(self, tail: bytes | bytearray, start: int, stop: int) -> bytearray:
         """The body frames of `tail[start:stop]`; ValueError where that is outside."""

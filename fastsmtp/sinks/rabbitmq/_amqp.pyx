@@ -1,7 +1,7 @@
 """AMQP 0-9-1 frames of publishes, many in one buffer: Basic.Publish, content header, body.
 
-An `Encoder` writes for one channel, exchange and routing key, so the method frame is made once.
-It opens no connection, counts no delivery tag and knows no limit of the broker but the frame size.
+An `Encoder` writes for one channel, and makes the method frame of each route once. It opens no
+connection, counts no delivery tag and knows no limit of the broker but the frame size.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -24,6 +24,7 @@ cdef enum:
     FRAME_OVERHEAD = 8  # type, channel, size before; the end octet behind
     SHORT_STRING = 255
     FIRST_CAPACITY = 16384
+    ROUTES = 4096  # whose method frames are kept
 
 cdef enum Flag:  # of the properties of class Basic, in the order in which they stand
     CONTENT_TYPE = 1 << 15
@@ -67,12 +68,6 @@ cdef class Encoder:
             frame_max = FRAME_MAX
         if frame_max < 4096:  # frame-min-size
             raise ValueError(f"no frame size: {frame_max}")
-        arguments = (
-            struct.pack(">HHH", 60, 40, 0)  # class Basic, method Publish, reserved
-            + short_string(exchange) + short_string(routing_key) + b"\x01"  # mandatory
-        )
-        self.method = struct.pack(">BHI", FRAME_METHOD, channel, len(arguments)) + arguments
-        self.method += bytes((FRAME_END,))
         self.leading = short_string("application/json")
         self.trailing = short_string("fastsmtp")
         self.flags = CONTENT_TYPE | DELIVERY_MODE | MESSAGE_ID | TIMESTAMP | APP_ID
@@ -80,11 +75,32 @@ cdef class Encoder:
             self.flags |= CONTENT_ENCODING
             self.leading += short_string(content_encoding)
         self.channel = channel
+        self.method = self.method_frame(exchange, routing_key)
+        self.routed = {}
         self.delivery_mode = 2 if persistent else 1
         self.room = frame_max - FRAME_OVERHEAD
         self.encoding = ""
         self.headers = b""
         self.begin()
+
+    cdef bytes method_frame(self, str exchange, str routing_key):
+        """A whole Basic.Publish frame; raises ValueError for a name over 255 octets."""
+        arguments = (
+            struct.pack(">HHH", 60, 40, 0)  # class Basic, method Publish, reserved
+            + short_string(exchange) + short_string(routing_key) + b"\x01"  # mandatory
+        )
+        start = struct.pack(">BHI", FRAME_METHOD, self.channel, len(arguments))
+        return start + arguments + bytes((FRAME_END,))
+
+    cdef bytes routed_method(self, route):
+        """The Basic.Publish frame of a route, made once while there are not too many of them."""
+        cdef bytes method = self.routed.get(route)
+        if method is None:
+            method = self.method_frame(route.exchange, route.routing_key)
+            if len(self.routed) >= ROUTES:
+                self.routed.clear()
+            self.routed[route] = method
+        return method
 
     cdef int begin(self) except -1:
         """An empty buffer."""
@@ -137,8 +153,9 @@ cdef class Encoder:
         return length + FRAME_OVERHEAD * ((length + self.room - 1) // self.room)
 
     cpdef bint publish(
-        self, str id, priority, str encoding, bytes prefix, tail, uint64_t timestamp
+        self, str id, priority, str encoding, bytes prefix, tail, uint64_t timestamp, route=None
     ) except -1:
+        cdef bytes method = self.method if route is None else self.routed_method(route)
         cdef Py_buffer rest
         cdef Py_ssize_t length = PyBytes_GET_SIZE(prefix)
         cdef Py_ssize_t id_length, properties, needed
@@ -167,13 +184,13 @@ cdef class Encoder:
         PyObject_GetBuffer(tail, &rest, PyBUF_SIMPLE)
         try:
             whole = length + rest.len <= self.room
-            needed = PyBytes_GET_SIZE(self.method) + FRAME_OVERHEAD + 12 + properties
+            needed = PyBytes_GET_SIZE(method) + FRAME_OVERHEAD + 12 + properties
             if whole:
                 needed += length + rest.len + FRAME_OVERHEAD
             else:
                 needed += self.framed(length)
             start = self.reserve(needed)
-            at = put_octets(start, self.method)
+            at = put_octets(start, method)
             at = self.frame(at, FRAME_HEADER, 12 + properties)
             at = put_number(at, 60, 2)
             at = put_number(at, 0, 2)  # weight

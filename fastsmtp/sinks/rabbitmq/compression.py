@@ -24,4 +24,6 @@ def _compress(outgoing: Outgoing) -> Outgoing:
         squeezer.compress(outgoing.tail),
         squeezer.flush(),
     )
-    return Outgoing(outgoing.id, outgoing.priority, outgoing.encoding, b"", b"".join(parts))
+    return Outgoing(
+        outgoing.id, outgoing.priority, outgoing.encoding, b"", b"".join(parts), outgoing.route
+    )

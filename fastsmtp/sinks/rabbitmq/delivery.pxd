@@ -3,9 +3,9 @@ from fastsmtp.replies cimport Reply
 
 cdef class Delivery:
     cdef Py_ssize_t _remaining
-    cdef object _done
-    cdef Reply _failure
+    cdef list _outcomes
+    cdef object _settle
     cdef object _finished
 
-    cpdef settle(self, Reply failure)
-    cdef _tell(self)
+    cpdef settle(self, Py_ssize_t position, Reply refusal)
+    cdef _end(self)

@@ -1,42 +1,42 @@
-"""One message on its way to the broker: counts its recipients' outcomes and tells once."""
+"""One message on its way to the broker: collects its recipients' outcomes and settles once."""
 
 import logging
 from collections.abc import Callable
 
 from fastsmtp.replies import Reply
-from fastsmtp.sinks.base import Done
+from fastsmtp.sinks.base import Settle
 
 log = logging.getLogger(__name__)
 
 
 class Delivery:
-    """Tells `done` after the last recipient: None if all are stored, else the first failure."""
+    """Calls `settle` after the last recipient's outcome is known."""
 
-    __slots__ = ("_done", "_failure", "_finished", "_remaining")
+    __slots__ = ("_finished", "_outcomes", "_remaining", "_settle")
 
-    def __init__(self, recipients: int, done: Done, finished: Callable[[], None]) -> None:
+    def __init__(self, recipients: int, settle: Settle, finished: Callable[[], None]) -> None:
         self._remaining = recipients
-        self._done = done
-        self._failure: Reply | None = None
-        self._finished = finished  # called after `done`
+        self._outcomes: list[Reply | None] = [None] * recipients
+        self._settle = settle
+        self._finished = finished  # called after `settle`
 
-    def settle(self, failure: Reply | None) -> None:
-        """What became of one recipient; never from inside the sink's `put`."""
-        if failure is not None and self._failure is None:
-            self._failure = failure
+    def settle(self, position: int, refusal: Reply | None) -> None:
+        """Take the outcome of one recipient; never from inside the sink's `put`."""
+        if refusal is not None:
+            self._outcomes[position] = refusal
         self._remaining -= 1
         if self._remaining == 0:
-            self._tell()
+            self._end()
 
-    def refuse(self, failure: Reply) -> None:
-        """No recipient was published: the same for all of them."""
-        self._failure = failure
+    def settle_all(self, refusal: Reply) -> None:
+        """Take the same outcome for all recipients: none was published."""
+        self._outcomes = [refusal] * len(self._outcomes)
         self._remaining = 0
-        self._tell()
+        self._end()
 
-    def _tell(self) -> None:
+    def _end(self) -> None:
         try:
-            self._done(self._failure)
+            self._settle(self._outcomes)
         except Exception:
             # Whoever waited for this message must not stop the confirms of others.
             log.exception("error in what follows a message")

@@ -1,7 +1,7 @@
 """One connection to the broker, kept up: every address of the cluster, back-off, watch.
 
 Gives its publisher a channel while there is one. Mail never waits for a broker that is away: it is
-answered, and the presence tells `Availability`.
+settled, and the presence tells `Availability`.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ class Link:
         self._task.add_done_callback(self._on_end)
 
     async def close(self) -> None:
-        """Let go of the connection; what is unanswered is answered."""
+        """Let go of the connection; what is not settled is settled."""
         self._closing = True
         if self._restart is not None:
             self._restart.cancel()
@@ -112,7 +112,7 @@ class Link:
                     tried.append(f"{public(address)} ({words(error)})")
                     refused = refused or isinstance(error, REFUSALS)
                     self._first = (self._first + 1) % len(addresses)
-            self.publisher.refuse_waiting(replies.NOT_STORED)
+            self.publisher.settle_waiting(replies.NOT_STORED)
             self._presence.failed(self, ", ".join(tried), refused)
             self.tried.set()
             await self._back_off()
@@ -122,7 +122,7 @@ class Link:
         self._delay = min(2 * self._delay, LAST_DELAY)
 
     async def _serve(self, connection: Connection, underlay: Underlay, address: str) -> None:
-        """Publish until the channel ends; everything on it is answered then."""
+        """Publish until the channel ends; everything on it is settled then."""
         loop, publisher = asyncio.get_running_loop(), self.publisher
         began = loop.time()
         reason: BaseException | None = None
@@ -160,7 +160,7 @@ class Link:
                 return underlay.reason
             if connection.is_blocked:
                 self._presence.blocked(self)
-                publisher.refuse_waiting(replies.NO_SPACE)
+                publisher.settle_waiting(replies.NO_SPACE)
             else:
                 self._presence.unblocked(self)
             if self._unstored.is_look_due():
@@ -175,7 +175,7 @@ class Link:
                 self._silent = publisher.unconfirmed
                 self._unstored.timed_out(self._silent, timeout)
                 return TimeoutError(f"no confirm for {timeout:g} seconds")
-            publisher.refuse_sent(replies.NO_SPACE)
+            publisher.settle_sent(replies.NO_SPACE)
             silent = 0.0
 
     def _on_publisher_error(self) -> None:

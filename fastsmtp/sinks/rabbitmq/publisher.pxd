@@ -12,10 +12,11 @@ cdef class Publish:
     cdef readonly Outgoing outgoing
     cdef readonly Py_ssize_t size
     cdef readonly Delivery delivery
-    cdef public Reply failure
+    cdef readonly Py_ssize_t position
+    cdef public Reply refusal
     cdef public double begun
 
-    cpdef tell(self, Reply failure)
+    cpdef settle(self, Reply refusal)
 
 
 cdef class Publisher:
@@ -32,13 +33,13 @@ cdef class Publisher:
     cdef Publish _probe
     cdef tuple _shared
 
-    @cython.locals(outgoing=Outgoing)
+    @cython.locals(outgoing=Outgoing, position=cython.Py_ssize_t)
     cpdef put(self, message, Delivery delivery)
     cpdef acked(self, long long tag, bint multiple)
     cpdef nacked(self, long long tag, bint multiple)
 
     @cython.locals(publish=Publish, sent=dict, tags=list, metrics=Metrics)
-    cdef _settle(self, long long tag, bint multiple, Reply failure)
+    cdef _confirm(self, long long tag, bint multiple, Reply refusal)
     cdef _schedule(self)
     cdef bint _write(self, underlay) except -1
     cdef _rest(self, underlay)

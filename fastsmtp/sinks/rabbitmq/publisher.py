@@ -38,20 +38,21 @@ UNDRAINED = 256 * 1024
 class Publish:
     """One recipient's publish, from `Publisher.put` to its end."""
 
-    __slots__ = ("begun", "delivery", "failure", "outgoing", "size")
+    __slots__ = ("begun", "delivery", "outgoing", "position", "refusal", "size")
 
-    def __init__(self, outgoing: Outgoing, delivery: Delivery) -> None:
+    def __init__(self, outgoing: Outgoing, delivery: Delivery, position: int) -> None:
         self.outgoing = outgoing
+        self.position = position  # of the recipient in its message
         self.size = len(outgoing.prefix) + len(outgoing.tail)
-        self.delivery: Delivery | None = delivery  # None once told
-        self.failure: Reply | None = None  # what an ack means, where the broker returned it
+        self.delivery: Delivery | None = delivery  # None once settled
+        self.refusal: Reply | None = None  # what an ack means, where the broker returned it
         self.begun = 0.0  # monotonic, when it was written
 
-    def tell(self, failure: Reply | None) -> None:
-        """Once; what the broker says later is not told any more."""
+    def settle(self, refusal: Reply | None) -> None:
+        """Settle once; what the broker says later has no effect."""
         delivery, self.delivery = self.delivery, None
         if delivery is not None:
-            delivery.settle(failure)
+            delivery.settle(self.position, refusal)
 
 
 class Publisher:
@@ -99,13 +100,13 @@ class Publisher:
 
     @property
     def unconfirmed(self) -> int:
-        """Publishes that were written, or begun, and are not answered."""
+        """Publishes that were written, or begun, and are not settled."""
         return sum(publish.delivery is not None for publish in self._sent.values())
 
     def put(self, message: Sequence[Outgoing], delivery: Delivery) -> None:
         """Take one message while `is_open`; it leaves when the loop comes round."""
-        for outgoing in message:
-            self._waiting.append(Publish(outgoing, delivery))
+        for position, outgoing in enumerate(message):
+            self._waiting.append(Publish(outgoing, delivery, position))
         if not self._scheduled:
             self._schedule()
 
@@ -119,10 +120,10 @@ class Publisher:
             self._schedule()
 
     def detach(self, reason: BaseException | None) -> bool:
-        """The channel is gone, or is to be given up: what is on it gets its answer.
+        """The channel is gone, or is to be given up: what is on it is settled.
 
         True where it was closed for a body that is too large: then others go on waiting for the
-        next channel, or for `refuse_waiting`.
+        next channel, or for `settle_waiting`.
         """
         sent = self._sent
         refusal = limits.refusal(reason)
@@ -130,15 +131,15 @@ class Publisher:
         self._reset()
         self.is_open = refusal is not None
         if refusal is None:
-            self.refuse_waiting(replies.NOT_STORED)
+            self.settle_waiting(replies.NOT_STORED)
         else:
             self._limit.lower(refusal[1])
         for publish in sent.values():
             if refusal is not None and publish.size > refusal[1]:
-                publish.tell(replies.TOO_LARGE)
+                publish.settle(replies.TOO_LARGE)
             else:
                 self.metrics.broker_lost += publish.delivery is not None
-                publish.tell(replies.NOT_STORED)
+                publish.settle(replies.NOT_STORED)
         return refusal is not None
 
     def _let_go(self) -> None:
@@ -147,27 +148,27 @@ class Publisher:
         if underlay is not None:
             underlay.listen(None)
 
-    def refuse_waiting(self, failure: Reply) -> None:
-        """Answer what was not written yet; take no more unless a channel is attached."""
+    def settle_waiting(self, refusal: Reply) -> None:
+        """Settle what was not written yet; take no more unless a channel is attached."""
         self.is_open = self._underlay is not None
         waiting, self._waiting = self._waiting, deque()
         for publish in waiting:
-            publish.tell(failure)
+            publish.settle(refusal)
 
-    def refuse_sent(self, failure: Reply) -> None:
-        """Answer what is unconfirmed; it keeps its place in the window until the broker speaks."""
+    def settle_sent(self, refusal: Reply) -> None:
+        """Settle what is unconfirmed; it stays in the window until the broker speaks."""
         for publish in list(self._sent.values()):
-            publish.tell(failure)
+            publish.settle(refusal)
 
     # What the broker says of publishes
 
     def acked(self, tag: int, multiple: bool) -> None:
         """See `ConfirmListener`."""
-        self._settle(tag, multiple, None)
+        self._confirm(tag, multiple, None)
 
     def nacked(self, tag: int, multiple: bool) -> None:
         """See `ConfirmListener`."""
-        self._settle(tag, multiple, replies.NOT_STORED)
+        self._confirm(tag, multiple, replies.NOT_STORED)
 
     def returned(self, header: bytes, reason: str) -> None:
         """See `ConfirmListener`; raises ValueError where nobody knows whose ack must not count."""
@@ -176,11 +177,11 @@ class Publisher:
         if not found:
             raise ValueError("a message came back that was not sent")
         for publish in found:
-            publish.failure = replies.UNROUTABLE
+            publish.refusal = replies.UNROUTABLE
             self.metrics.broker_returned += 1
-            self._unstored.returned(reason)
+            self._unstored.returned(reason, publish.outgoing.route)
 
-    def _settle(self, tag: int, multiple: bool, failure: Reply | None) -> None:
+    def _confirm(self, tag: int, multiple: bool, refusal: Reply | None) -> None:
         sent, metrics = self._sent, self.metrics
         tags = _up_to(tag, sent) if multiple else [tag]
         for each in tags:
@@ -192,13 +193,13 @@ class Publisher:
             if publish is self._probe:
                 self._probe = None
                 self._limit.proven = max(self._limit.proven, publish.size)
-            if failure is not None:
+            if refusal is not None:
                 metrics.broker_nacked += 1
-                self._unstored.nacked()
-            elif publish.failure is None:
+                self._unstored.nacked(publish.outgoing.route)
+            elif publish.refusal is None:
                 metrics.broker_confirmed += 1
                 metrics.confirm_seconds.since(publish.begun)
-            publish.tell(failure or publish.failure)
+            publish.settle(refusal or publish.refusal)
         if self._waiting and not self._scheduled:
             self._schedule()
 
@@ -252,7 +253,7 @@ class Publisher:
             publish = waiting[0]
             if publish.size > self._limit.maximum:
                 waiting.popleft()
-                self._loop.call_soon(self._refuse, publish)
+                self._loop.call_soon(publish.settle, replies.TOO_LARGE)
                 continue
             if sent and not self._fits(publish):
                 return
@@ -272,12 +273,10 @@ class Publisher:
                 outgoing.prefix,
                 outgoing.tail,
                 timestamp,
+                outgoing.route,
             ):
                 self._slices = self._slice(outgoing.tail)
                 return
-
-    def _refuse(self, publish: Publish) -> None:
-        publish.tell(replies.TOO_LARGE)
 
     def _fits(self, publish: Publish) -> bool:
         """Whether it may fly beside what is in flight."""

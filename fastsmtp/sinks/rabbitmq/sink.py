@@ -9,7 +9,7 @@ from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.settings import Settings
-from fastsmtp.sinks.base import Done
+from fastsmtp.sinks.base import Settle
 from fastsmtp.sinks.rabbitmq import compression, underlay
 from fastsmtp.sinks.rabbitmq.cluster import Cluster
 from fastsmtp.sinks.rabbitmq.delivery import Delivery
@@ -53,8 +53,8 @@ class RabbitMQ:
         self._links: list[Link] = []
         self._bulk: Link | None = None  # for large and unproven bodies
         self._turn = 0  # index of the connection that took the last message
-        self._due = 0  # messages without an answer
-        self._settled: asyncio.Event | None = None  # set when none is due; made by `close`
+        self._due = 0  # messages that are not settled
+        self._drained: asyncio.Event | None = None  # set when none is due; made by `close`
 
     def __str__(self) -> str:
         return f"RabbitMQ at {self._cluster}"
@@ -89,27 +89,27 @@ class RabbitMQ:
         link.start()
         return link
 
-    def put(self, message: Sequence[Outgoing], done: Done) -> None:
+    def put(self, message: Sequence[Outgoing], settle: Settle) -> None:
         """See `Sink.put`."""
         self._due += 1
-        delivery = Delivery(len(message), done, self._on_told)
-        if self._settled is not None:
-            self._loop.call_soon(delivery.refuse, replies.NOT_STORED)
+        delivery = Delivery(len(message), settle, self._on_settled)
+        if self._drained is not None:
+            self._loop.call_soon(delivery.settle_all, replies.NOT_STORED)
         elif not self._gzip:
             self._publish(message, delivery)
         elif self._in_order or sum(outgoing.size for outgoing in message) <= compression.INLINE:
             self._publish(compression.compress(message), delivery)
         else:
             work = self._loop.run_in_executor(None, compression.compress, message)
-            work.add_done_callback(lambda done: self._on_compressed(done, delivery))
+            work.add_done_callback(lambda work: self._on_compressed(work, delivery))
 
     async def close(self) -> None:
-        """See `Sink.close`; where it is cancelled, what is unanswered is answered at once."""
-        self._settled = asyncio.Event()
+        """See `Sink.close`; where it is cancelled, what is not settled is settled at once."""
+        self._drained = asyncio.Event()
         try:
             while self._due:
-                self._settled.clear()
-                await self._settled.wait()
+                self._drained.clear()
+                await self._drained.wait()
         finally:
             self._presence.close()
             await asyncio.gather(*(link.close() for link in self._all_links()))
@@ -123,17 +123,17 @@ class RabbitMQ:
         largest = 0
         for outgoing in message:
             largest = max(largest, len(outgoing.prefix) + len(outgoing.tail))
-        failure = None
+        refusal = None
         if largest > self._limit.maximum:
-            failure = replies.TOO_LARGE
+            refusal = replies.TOO_LARGE
         elif self._presence.is_blocked:
-            failure = replies.NO_SPACE
+            refusal = replies.NO_SPACE
         elif (link := self._link_for(largest)) is None:
-            failure = replies.NOT_STORED
+            refusal = replies.NOT_STORED
         else:
             link.publisher.put(message, delivery)
-        if failure is not None:
-            self._loop.call_soon(delivery.refuse, failure)
+        if refusal is not None:
+            self._loop.call_soon(delivery.settle_all, refusal)
 
     def _link_for(self, size: int) -> Link | None:
         """Large and unproven bodies share no connection with ordinary mail."""
@@ -151,11 +151,11 @@ class RabbitMQ:
             log.error(
                 "error while compressing", exc_info=None if work.cancelled() else work.exception()
             )
-            delivery.refuse(replies.INTERNAL)
+            delivery.settle_all(replies.INTERNAL)
         else:
             self._publish(work.result(), delivery)
 
-    def _on_told(self) -> None:
+    def _on_settled(self) -> None:
         self._due -= 1
-        if not self._due and self._settled is not None:
-            self._settled.set()
+        if not self._due and self._drained is not None:
+            self._drained.set()

@@ -10,6 +10,7 @@ import logging
 from fastsmtp._durations import now
 from fastsmtp.metrics import IN_A_ROW, Metrics
 from fastsmtp.rate_limited_log import RateLimitedLog
+from fastsmtp.route import Route
 from fastsmtp.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,32 +29,33 @@ class Unstored:
     """Shared by all connections of a worker."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._exchange = settings.rabbitmq_exchange
-        self._queue = settings.rabbitmq_inbox
+        self._default = Route(settings.rabbitmq_exchange, settings.rabbitmq_inbox)
         self._declares = settings.rabbitmq_declare
         self._metrics = metrics
         self._log = RateLimitedLog(log, logging.WARNING)
         self._missing_at = 0.0  # monotonic; when a publish last found no queue; 0: not lately
         self._next_look = 0.0  # monotonic
 
-    def returned(self, reason: str) -> None:
+    def returned(self, reason: str, route: Route | None) -> None:
         """The broker sent a publish back; `reason` is its own: "312 NO_ROUTE"."""
-        if self._exchange:
-            what = (
-                f"exchange {self._exchange!r} has no queue bound with routing key {self._queue!r}"
-            )
-            remedy = f"bind the queue {self._queue!r}"
+        exchange, key = self._default.exchange, self._default.routing_key
+        if route is not None:
+            exchange, key = route.exchange, route.routing_key
+        if exchange:
+            what = f"exchange {exchange!r} has no queue bound with routing key {key!r}"
+            remedy = f"bind the queue {key!r}"
         else:
-            what = f"queue {self._queue!r} is missing"
+            what = f"queue {key!r} is missing"
             remedy = "create the queue"
-            if not self._missing_at:
-                self._next_look = now() + RECHECK
-            self._missing_at = now()
-        if self._declares:
+            if route is None:
+                if not self._missing_at:
+                    self._next_look = now() + RECHECK
+                self._missing_at = now()
+        if self._declares and route is None:
             remedy += ", or let fastsmtp do so with fastsmtp reload"
         self._count(f"{UNROUTABLE}: {what} ({reason})")
         self._log.event(
-            ("returned", reason),
+            ("returned", route, reason),
             "%s: RabbitMQ returned a publish because %s (%s). Mail is answered 451 4.3.5 "
             "meanwhile: %s",
             UNROUTABLE,
@@ -62,27 +64,28 @@ class Unstored:
             remedy,
         )
 
-    def nacked(self) -> None:
+    def nacked(self, route: Route | None) -> None:
         """The broker did not store a publish; AMQP has no room for its reason."""
-        self._count(f"nacked: RabbitMQ did not store a publish to {self._target}")
+        target = route or self._default
+        self._count(f"nacked: RabbitMQ did not store a publish to {target}")
         self._log.event(
-            "nacked",
+            ("nacked", route),
             "nacked: RabbitMQ did not store a publish to %s, and gives no reason. Usual ones: the "
             "queue is full and its overflow is reject-publish, or fewer than a majority of a "
             "quorum queue's members are up. Mail is answered 451 4.3.0",
-            self._target,
+            target,
         )
 
     def refused(self, publishes: int, reason: str) -> None:
         """The broker closed the channel over a publish, for a `reason` other than its size."""
         for _ in range(min(publishes, IN_A_ROW)):
-            self._count(f"refused: RabbitMQ refused a publish to {self._target} ({reason})")
+            self._count(f"refused: RabbitMQ refused a publish to {self._default} ({reason})")
         self._log.event(
             ("refused", reason),
             "refused: RabbitMQ refused a publish to %s and closed the channel (%s). Publishes "
             "whose mail is answered 451 4.3.0: %d. Look at the permissions of the user in "
             "rabbitmq-address, and at rabbitmq-exchange",
-            self._target,
+            self._default,
             reason,
             publishes,
         )
@@ -90,7 +93,7 @@ class Unstored:
     def timed_out(self, publishes: int, seconds: float) -> None:
         """So many publishes on one connection had no confirm for `seconds`."""
         for _ in range(min(publishes, IN_A_ROW)):
-            self._count(f"no confirm for {seconds:g} seconds of a publish to {self._target}")
+            self._count(f"no confirm for {seconds:g} seconds of a publish to {self._default}")
 
     def explain(self, where: str, publishes: int, seconds: float, finding: str) -> None:
         """Log a timeout; `where` is the broker's address, `finding` what a look at it gave."""
@@ -99,7 +102,7 @@ class Unstored:
             "timed out: %s confirmed no publish to %s for %g seconds; publishes whose mail is "
             "answered 451 4.3.0: %d. %s",
             where,
-            self._target,
+            self._default,
             seconds,
             publishes,
             finding,
@@ -122,7 +125,7 @@ class Unstored:
         """The queue is there: what found none is past."""
         if self._missing_at:
             self._missing_at = 0.0
-            log.info("RabbitMQ has the queue %r: mail goes there again", self._queue)
+            log.info("RabbitMQ has the queue %r: mail goes there again", self._default.routing_key)
             failures = self._metrics.broker_failures
             others = [failure for failure in failures if not failure[1].startswith(UNROUTABLE)]
             failures.clear()
@@ -131,11 +134,6 @@ class Unstored:
     def close(self) -> None:
         """Write what was counted and not logged."""
         self._log.close()
-
-    @property
-    def _target(self) -> str:
-        via = f" through exchange {self._exchange!r}" if self._exchange else ""
-        return f"queue {self._queue!r}{via}"
 
     def _count(self, reason: str) -> None:
         self._metrics.broker_failures.append((now(), reason))

@@ -126,8 +126,8 @@ sanitize: ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(MAKE) $(VENV)/built-sanitize $(VENV)/test-tools FASTSMTP_BUILD=sanitize
 	LD_PRELOAD="$(call SANITIZER,libasan.so) $(call SANITIZER,libubsan.so)" PYTHONMALLOC=malloc \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-		$(PYTEST) -n $(JOBS) --dist worksteal --ignore tests/test_package.py \
-		--deselect tests/test_publisher.py::test_large_bodies_stop_nobody
+		$(PYTEST) -n $(JOBS) --dist worksteal --ignore tests/whole/test_package.py \
+		--deselect tests/sinks/rabbitmq/test_publisher.py::test_large_bodies_stop_nobody
 
 fuzz: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## fuzz the parsers for FUZZ_SECONDS (60) each, then the property tests with 10,000 examples
 	$(BIN)/python -m pip install -q --group fuzz || echo "atheris is not for this Python: chance takes its place"

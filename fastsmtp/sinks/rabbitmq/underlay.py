@@ -5,7 +5,7 @@ the broker says of them out of what it reads; aio-pika stays in charge of authen
 heartbeats, channels and topology. Opens the transport for it; never numbers a publish that did not
 leave.
 
-What is relied on, and held by tests/test_underlay.py against a real broker:
+What is relied on, and held by tests/sinks/rabbitmq/test_underlay.py against a real broker:
 - `Connection(transport_factory=…)` opens the transport, and reads and writes whole frames;
 - a connection on which no frame comes for a while is given up, so a heartbeat stands for acks that
   aiormq does not see;

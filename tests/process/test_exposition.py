@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import yaml
@@ -16,8 +15,8 @@ from fastsmtp.peer import Peer
 from fastsmtp.process import metrics_page
 from fastsmtp.process.exposition import EXPOSED, text
 from fastsmtp.refusals import Refusal
+from tests.support.daemon import ROOT
 
-ROOT = Path(__file__).parent.parent
 DASHBOARD = ROOT / "deploy" / "grafana" / "fastsmtp.json"
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 

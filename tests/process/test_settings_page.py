@@ -1,8 +1,7 @@
-from pathlib import Path
-
 from fastsmtp.process.settings_page import page
+from tests.support.daemon import ROOT
 
-STORED = Path(__file__).parent.parent / "docs" / "settings.md"
+STORED = ROOT / "docs" / "settings.md"
 
 
 def test_page_is_what_the_declarations_say() -> None:

@@ -14,9 +14,9 @@ from fastsmtp import __version__
 from fastsmtp.payload import Outgoing
 from fastsmtp.process.config import SETTINGS
 from fastsmtp.sinks.store import Store
+from tests.support.daemon import ROOT
 from tests.support.rabbitmq import MAJOR, Broker, declare, free_ports
 
-ROOT = Path(__file__).parent.parent
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -14,10 +14,10 @@ from argon2 import PasswordHasher
 from fastsmtp.net.auth import file, hashes
 from fastsmtp.net.auth.base import UnavailableError
 from fastsmtp.net.auth.file import File
+from tests.net.auth.test_authenticator import REFUSED, UNAVAILABLE, auth, b64
 from tests.support.daemon import COMMAND
 from tests.support.patience import until
 from tests.support.wire import Wire
-from tests.test_auth import REFUSED, UNAVAILABLE, auth, b64
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 

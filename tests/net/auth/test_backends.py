@@ -16,9 +16,9 @@ from fastsmtp.net.auth.base import Backend, SchemeBackend, UnavailableError
 from fastsmtp.process import cli, config
 from fastsmtp.process.config import SETTINGS
 from fastsmtp.settings import Settings
+from tests.net.auth.test_authenticator import REFUSED, UNAVAILABLE, plain
 from tests.support.held import Inside
 from tests.support.wire import Wire
-from tests.test_auth import REFUSED, UNAVAILABLE, plain
 
 # What would be a file of its own under net/auth/.
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from fastsmtp import headers
+from tests.net.test_proxy import Proxied
 from tests.support import certificates
 from tests.support.daemon import ROOT, Daemon
 from tests.support.inbox import EmbeddedInbox
 from tests.support.wire import Wire
 from tests.test_proxy import SSL, TCP4, tlv, v2
-from tests.test_proxy_protocol import Proxied
 
 PAGE = (ROOT / "docs" / "json.md").read_text("utf-8")
 

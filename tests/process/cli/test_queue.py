@@ -16,8 +16,8 @@ import pytest
 from fastsmtp.ids import Ids
 from fastsmtp.payload import Outgoing
 from fastsmtp.sinks.store import Store
+from tests.support.daemon import ROOT
 
-ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "fastsmtp", "queue"]
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("FASTSMTP_")} | {
     "PYTHONPATH": str(ROOT)

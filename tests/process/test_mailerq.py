@@ -12,9 +12,10 @@ from fastsmtp import values
 from fastsmtp.process import config, mailerq
 from fastsmtp.settings import SETTINGS, Settings, attribute
 from tests.support import certificates
+from tests.support.daemon import ROOT
 from tests.support.sources import QUIET, Sources
 
-KEYS = (Path(__file__).parent / "mailerq" / "keys.txt").read_text().split()
+KEYS = (ROOT / "tests" / "mailerq" / "keys.txt").read_text().split()
 
 VALUES = {
     "rabbitmq-address": "amqp://guest:guest@localhost/",

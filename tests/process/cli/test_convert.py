@@ -12,10 +12,9 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.support.daemon import Daemon
+from tests.support.daemon import ROOT, Daemon
 from tests.support.inbox import EmbeddedInbox
 
-ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "fastsmtp", "convert"]
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("FASTSMTP_")} | {
     "PYTHONPATH": str(ROOT)

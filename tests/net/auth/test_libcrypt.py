@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastsmtp.net.auth import file, libcrypt
+from tests.net.auth.test_authenticator import UNAVAILABLE, auth
+from tests.net.auth.test_file import argon, ask
 from tests.support.daemon import COMMAND
 from tests.support.patience import until
-from tests.test_auth import UNAVAILABLE, auth
-from tests.test_auth_file import argon, ask
 
 NO_TURN = 0.050
 """Seconds that nothing keeps a worker's other clients waiting."""

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.daemon import ROOT
 from tests.support.imports import module_of
 from tests.support.machine_code import SUFFIX, complaints
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "fastsmtp"
 DECLARED = sorted(path for path in PACKAGE.rglob("*.pxd") if path.with_suffix(".py").exists())
 

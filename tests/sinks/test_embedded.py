@@ -23,8 +23,8 @@ from fastsmtp.replies import Reply
 from fastsmtp.sinks.base import Outcomes
 from fastsmtp.sinks.embedded import Embedded
 from fastsmtp.sinks.store import MIN_SIZE, Store
+from tests.support.daemon import ROOT
 
-ROOT = Path(__file__).parent.parent
 LOAD = (sys.executable, "-m", "tests.support.queue_load")
 
 Answers = dict[str, Reply | None]
@@ -197,8 +197,7 @@ def test_a_disk_that_takes_no_more_means_451_until_it_does(tmp_path: Path) -> No
 import asyncio, logging, resource, signal, sys
 from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
-from tests.test_embedded import message, put
-from fastsmtp.sinks.base import Outcomes
+from tests.sinks.test_embedded import message, put
 from fastsmtp.sinks.embedded import Embedded
 
 async def main():

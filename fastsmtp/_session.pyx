@@ -33,6 +33,7 @@ from fastsmtp.replies cimport Reply
 
 from fastsmtp import _content, replies
 from fastsmtp._parser import CommandError
+from fastsmtp.refusals import Refusal
 
 NEWLINES = {
     "keep": _content.KEEP,
@@ -502,7 +503,7 @@ cdef class Session:
                 refusal = replies.BARE_NEWLINE
             else:
                 return self.ask(self.message)
-        self.refusals.tell(refusal, self.peer, self.envelope, None, size)
+        self.refusals.tell(Refusal(refusal, self.peer, self.envelope, None, size))
         self.reply_seconds.since(now())
         self.phase = COMMAND
         self.reset_transaction()
@@ -554,7 +555,7 @@ cdef class Session:
     cdef int say(self, Reply reply) except -1:
         """A reply of the session's own."""
         if reply.code >= 400:
-            self.refusals.tell(reply, self.peer, self.envelope)
+            self.refusals.tell(Refusal(reply, self.peer, self.envelope))
         return self.give(reply)
 
     cdef int give_and_close(self, Reply reply) except -1:
@@ -569,7 +570,7 @@ cdef class Session:
 
     cdef int say_and_close(self, Reply reply) except -1:
         if reply.code >= 400:
-            self.refusals.tell(reply, self.peer, self.envelope)
+            self.refusals.tell(Refusal(reply, self.peer, self.envelope))
         return self.give_and_close(reply)
 
     cdef int end_if_stopping(self) except -1:
@@ -706,12 +707,12 @@ cdef int do_rcpt(Session session, bytes argument) except -1:
 
 
 cdef int refuse_sender(Session session, Reply reply, bytes argument) except -1:
-    session.refusals.tell(reply, session.peer, Envelope(path_text(argument)))
+    session.refusals.tell(Refusal(reply, session.peer, Envelope(path_text(argument))))
     return session.give(reply)
 
 
 cdef int refuse_recipient(Session session, Reply reply, bytes argument) except -1:
-    session.refusals.tell(reply, session.peer, session.envelope, path_text(argument))
+    session.refusals.tell(Refusal(reply, session.peer, session.envelope, path_text(argument)))
     return session.give(reply)
 
 

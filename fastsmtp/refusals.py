@@ -6,30 +6,22 @@ Readers (the log, the received-log) get each event at once; this module keeps no
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from fastsmtp.envelope import Envelope
 from fastsmtp.peer import Peer
 from fastsmtp.replies import Reply
 
 
+@dataclass(slots=True)
 class Refusal:
     """One client was refused (5yz) or deferred (4yz)."""
 
-    __slots__ = ("envelope", "peer", "recipient", "reply", "size")
-
-    def __init__(
-        self,
-        reply: Reply,
-        peer: Peer,
-        envelope: Envelope | None = None,
-        recipient: str | None = None,
-        size: int | None = None,
-    ) -> None:
-        self.reply = reply
-        self.peer = peer
-        self.envelope = envelope  # of the open transaction, as far as it has come
-        self.recipient = recipient  # of the RCPT that was refused, as the client wrote it
-        self.size = size  # bytes of content; None unless a message came to its end
+    reply: Reply
+    peer: Peer
+    envelope: Envelope | None = None  # of the open transaction, as far as it has come
+    recipient: str | None = None  # of the RCPT that was refused, as the client wrote it
+    size: int | None = None  # bytes of content; None unless a message came to its end
 
 
 class Refusals:
@@ -40,16 +32,7 @@ class Refusals:
     def __init__(self, readers: Iterable[Callable[[Refusal], None]] = ()) -> None:
         self._readers = tuple(readers)
 
-    def tell(
-        self,
-        reply: Reply,
-        peer: Peer,
-        envelope: Envelope | None = None,
-        recipient: str | None = None,
-        size: int | None = None,
-    ) -> None:
-        """Report one refusal; the arguments are those of `Refusal`."""
-        if self._readers:
-            refusal = Refusal(reply, peer, envelope, recipient, size)
-            for read in self._readers:
-                read(refusal)
+    def tell(self, refusal: Refusal) -> None:
+        """Report one refusal."""
+        for read in self._readers:
+            read(refusal)

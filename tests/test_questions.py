@@ -9,6 +9,7 @@ from fastsmtp import replies, values
 from fastsmtp.declaration import setting
 from fastsmtp.net import answerers
 from fastsmtp.questions import Message, Question
+from fastsmtp.refusals import Refusal
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
 from tests.support.held import Inside
@@ -57,7 +58,7 @@ class Blocked:
     def reply(self, question, address):
         if address != self.address:
             return replies.OK
-        self.refusals.tell(BLOCKED, question.peer)
+        self.refusals.tell(Refusal(BLOCKED, question.peer))
         return BLOCKED
 
 

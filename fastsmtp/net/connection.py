@@ -21,6 +21,7 @@ from fastsmtp.net.server import Server
 from fastsmtp.net.tls_stream import TlsStream
 from fastsmtp.peer import Peer
 from fastsmtp.questions import Message, Question
+from fastsmtp.refusals import Refusal
 from fastsmtp.replies import Reply
 
 log = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ class Connection:
         server = self._server
         server.admission.leave(peer)
         server.metrics.say(refusal)
-        server.refusals.tell(refusal, peer)
+        server.refusals.tell(Refusal(refusal, peer))
         if not self._tls_first:
             self._transport.write(refusal.wire)
         self._transport.close()

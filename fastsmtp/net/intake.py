@@ -14,6 +14,7 @@ from fastsmtp.headers import RefusedError
 from fastsmtp.net.answerer import Answered, Parts
 from fastsmtp.payload import Outgoing, Steps
 from fastsmtp.questions import Message
+from fastsmtp.refusals import Refusal
 from fastsmtp.replies import Reply
 from fastsmtp.sinks.base import Outcomes
 
@@ -60,7 +61,8 @@ class InFlight:
     def refuse(self, reply: Reply) -> Reply:
         """Report that it is answered with `reply`, which is given back."""
         message = self.message
-        self._intake.refusals.tell(reply, message.peer, message.envelope, None, message.size)
+        refusal = Refusal(reply, message.peer, message.envelope, size=message.size)
+        self._intake.refusals.tell(refusal)
         return self._end(reply, [])
 
     def _accept(self) -> Reply:

@@ -18,6 +18,7 @@ from fastsmtp.net.auth import backends
 from fastsmtp.net.auth.base import Backend, UnavailableError
 from fastsmtp.peer import Peer
 from fastsmtp.questions import Credentials
+from fastsmtp.refusals import Refusal
 from fastsmtp.replies import Reply
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ class Authenticator:
         """Count and report the outcome, which is given back."""
         self._metrics.authentications[OUTCOMES[reply]] += 1
         if reply is not replies.AUTHENTICATED:
-            self._refusals.tell(reply, peer)
+            self._refusals.tell(Refusal(reply, peer))
         return reply
 
 

@@ -6,4 +6,5 @@ cdef class Availability:
     cdef object _maxsize
     cdef readonly object maxsize, body_limit
     cdef public Reply refusal, greeting
+    cdef public str trouble
     cdef readonly MemoryBudget memory

@@ -15,7 +15,7 @@ BASE64_SLACK = 64 * 1024
 class Availability:
     """Size limit, refusals and memory budget of one worker."""
 
-    __slots__ = ("_maxsize", "body_limit", "greeting", "maxsize", "memory", "refusal")
+    __slots__ = ("_maxsize", "body_limit", "greeting", "maxsize", "memory", "refusal", "trouble")
 
     def __init__(self, maxsize: int, maxmemory: int = sys.maxsize) -> None:
         self._maxsize = maxsize  # bytes, smtp-maxsize
@@ -23,9 +23,18 @@ class Availability:
         self.body_limit = sys.maxsize  # bytes of a JSON body that the sink takes
         self.refusal: Reply | None = None  # the answer to MAIL; None: mail may come in
         self.greeting: Reply | None = None  # said instead of 220, then the connection closes
+        self.trouble = ""  # what the sink says of its refusal to an operator, without passwords
         self.memory = MemoryBudget(maxmemory)
 
     def limit_body(self, size: int) -> None:
         """The sink takes JSON bodies of at most `size` bytes: content must fit as base64 too."""
         self.body_limit = size
         self.maxsize = max(0, min(self._maxsize, (size - BASE64_SLACK) * 3 // 4))
+
+    @property
+    def reason(self) -> str:
+        """Why no mail can be taken now, for an operator; "" where it can."""
+        refusal = self.greeting or self.refusal
+        if refusal is not None:
+            return self.trouble or refusal.lines[0]
+        return "mail takes all of smtp-maxmemory" if self.memory.is_full else ""

@@ -10,4 +10,3 @@ cdef class Metrics:
     cdef public long long broker_connects, broker_published, broker_confirmed, broker_returned
     cdef public long long broker_nacked, broker_lost
     cdef public object broker_failures
-    cdef public str trouble

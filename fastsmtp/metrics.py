@@ -70,7 +70,6 @@ class Metrics:
         "rejected",
         "replies",
         "reply_seconds",
-        "trouble",
     )
 
     def __init__(self) -> None:
@@ -105,9 +104,6 @@ class Metrics:
         self.broker_failures: deque[tuple[float, str]] = deque(maxlen=IN_A_ROW)
         self.confirm_seconds = Durations()  # from the write to the confirm
 
-        # Why no mail can be taken now, for an operator, without passwords; "" where it is not known
-        self.trouble = ""
-
         # The embedded queue
         self.commit_seconds = Durations()  # one transaction, until it is on the disk
 
@@ -125,9 +121,9 @@ class Metrics:
         """Everything, as it is now."""
         found = {name: _plain(getattr(self, name)) for name in self.__slots__}
         found["broker_state"] = {state: int(state == self.broker_state) for state in BROKER_STATES}
-        trouble = self._trouble(availability)
-        found["accepting"] = int(not trouble)
-        found["trouble"] = {trouble: 1} if trouble else {}
+        reason = availability.reason
+        found["accepting"] = int(not reason)
+        found["trouble"] = {reason: 1} if reason else {}
         # By "time reason": a snapshot over several workers has those of all.
         found["broker_failures"] = Counter(f"{at:.6f} {why}" for at, why in self.broker_failures)
         found["broker_stored"] = self.confirm_seconds.last
@@ -136,13 +132,6 @@ class Metrics:
         found["workers"] = {__version__: 1}
         found["cpu_seconds"] = time.process_time()
         return found
-
-    def _trouble(self, availability: Availability) -> str:
-        """Why no mail can be taken now; "" where it can."""
-        refusal = availability.greeting or availability.refusal
-        if refusal is not None:
-            return self.trouble or refusal.lines[0]
-        return "mail takes all of smtp-maxmemory" if availability.memory.is_full else ""
 
 
 def _plain(value: Any) -> Any:

@@ -38,4 +38,4 @@ async def test_a_blocked_connection() -> None:
         async with opened(broker.url, "inbox", rabbitmq_timeout=1) as rabbit:
             assert await rabbit.put(b"x") is replies.NO_SPACE
             assert rabbit.metrics.broker_state == "blocked"
-            assert rabbit.metrics.trouble == "RabbitMQ has an alarm of memory or disk"
+            assert rabbit.availability.trouble == "RabbitMQ has an alarm of memory or disk"

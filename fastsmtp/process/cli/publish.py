@@ -101,7 +101,7 @@ class _Publishing:
         try:
             await self._sink.tried()
             if self._availability.refusal:
-                _tell(f"{self._sink.trouble}; nothing was published")
+                _tell(f"{self._availability.trouble}; nothing was published")
                 return 1
             return await self._publish(total)
         finally:
@@ -145,7 +145,7 @@ class _Publishing:
         if drain.refused > len(drain.reasons):
             yield f"and {drain.refused - len(drain.reasons)} more that RabbitMQ did not take"
         if drain.lost:
-            yield self._sink.trouble or "RabbitMQ went away for a moment"
+            yield self._availability.trouble or "RabbitMQ went away for a moment"
         if unknown := drain.lost + drain.in_flight:
             yield f"{unknown} of unknown fate stay in the queue; RabbitMQ may have some of them"
         if again := drain.stored - drain.deleted:

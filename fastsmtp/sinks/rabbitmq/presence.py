@@ -45,7 +45,7 @@ class Presence:
 
     def start(self) -> None:
         """From now on it counts how long the broker is away."""
-        self._metrics.trouble = "RabbitMQ is not connected yet"
+        self._availability.trouble = "RabbitMQ is not connected yet"
         self._stay_away()
 
     def came(self, connection: object, where: str, bulk: bool) -> None:
@@ -61,7 +61,7 @@ class Presence:
                 log.info("RabbitMQ is %s: %s", "back" if self._told else "connected", where)
             self._told.clear()
             self._is_refusal = False
-            self._metrics.trouble = ""
+            self._availability.trouble = ""
             self._end()
             self._availability.greeting = None
         self._up.add(connection)
@@ -76,7 +76,7 @@ class Presence:
                 self._stay_away()
                 self._is_refusal = is_refusal
                 if is_refusal:
-                    self._metrics.trouble = f"RabbitMQ refused a publish ({reason})"
+                    self._availability.trouble = f"RabbitMQ refused a publish ({reason})"
                 else:
                     self._tell(f"RabbitMQ went away ({reason})")
 
@@ -94,8 +94,8 @@ class Presence:
     def blocked(self, connection: object) -> None:
         """The broker has an alarm of memory or disk."""
         if not self._blocked:
-            self._metrics.trouble = "RabbitMQ has an alarm of memory or disk"
-            log.warning("%s: mail is answered 452", self._metrics.trouble)
+            self._availability.trouble = "RabbitMQ has an alarm of memory or disk"
+            log.warning("%s: mail is answered 452", self._availability.trouble)
         self._blocked.add(connection)
         self._update()
 
@@ -104,7 +104,7 @@ class Presence:
         if connection in self._blocked:
             self._blocked.remove(connection)
             if not self._blocked:
-                self._metrics.trouble = ""
+                self._availability.trouble = ""
                 log.info("RabbitMQ takes mail again")
             self._update()
 
@@ -115,7 +115,7 @@ class Presence:
 
     def _tell(self, what: str, hint: str = HINT) -> None:
         """Log it, unless that is known since the broker was last up."""
-        self._metrics.trouble = what
+        self._availability.trouble = what
         if hint not in self._told and not self._closed:
             self._told.add(hint)
             log.warning("%s; mail is answered 451 until it is back. %s", what, hint)

@@ -74,14 +74,9 @@ class RabbitMQ:
             log.debug("still connecting")
 
     async def tried(self) -> None:
-        """Wait until mail may come in, or every address was tried in vain; see `trouble`."""
+        """Wait until mail may come in, or every address was tried in vain."""
         for link in self._all_links():
             await link.tried.wait()
-
-    @property
-    def trouble(self) -> str:
-        """Why no mail can be taken now, for an operator, without passwords; "" where it can."""
-        return self._metrics.trouble
 
     def _link(self, bulk: bool = False) -> Link:
         window = self._settings.rabbitmq_throttle

@@ -147,7 +147,7 @@ async def test_a_wrong_vhost_is_told(
 ) -> None:
     async with opened(broker.url + "nowhere", queue) as rabbit:
         assert await rabbit.put(b"x") is replies.NOT_STORED
-        assert "vhost nowhere not found" in rabbit.metrics.trouble
+        assert "vhost nowhere not found" in rabbit.availability.trouble
     assert "RabbitMQ refused the connection" in caplog.text
     assert "(NOT_ALLOWED - vhost nowhere not found)" in caplog.text
     assert "cannot be reached" not in caplog.text
@@ -173,7 +173,7 @@ async def test_a_broker_that_came_up_and_refuses_is_news(
     async with opened(broker.url + "nowhere", queue) as rabbit:
         assert "cannot be reached" in caplog.text
         await asyncio.to_thread(broker.start)
-        await eventually(lambda: "vhost nowhere not found" in rabbit.metrics.trouble, 30)
+        await eventually(lambda: "vhost nowhere not found" in rabbit.availability.trouble, 30)
     found = [line for line in lines(caplog) if line.startswith("RabbitMQ")]
     assert [line.partition(":")[0] for line in found] == [
         "RabbitMQ cannot be reached",

@@ -1,63 +1,105 @@
-"""Plain counters of one worker: whoever does the work adds to them, whoever asks reads them.
-
-A snapshot is plain data, fit for JSON: the supervisor asks every worker for one and adds them up.
-`process/exposition.py` says under which name each is shown.
-"""
+"""Counters of one worker, and how each is shown; those of a sink are beside the sink."""
 
 import time
-from collections import Counter, deque
-from collections.abc import Iterable
-from typing import Any
 
 from fastsmtp import __version__, replies
 from fastsmtp._durations import Durations
 from fastsmtp.availability import Availability
+from fastsmtp.counters import Counters, Snapshot
+from fastsmtp.exposed import Exposed
 from fastsmtp.refusals import Refusal
 from fastsmtp.replies import Reply
 
-Snapshot = dict[str, Any]
-"""By name: a number, or numbers by label, or a histogram (`Durations.snapshot`)."""
-
-GAUGES = frozenset(
-    [
-        "accepting",
-        "broker_failures",
-        "broker_state",
-        "broker_stored",
-        "connections_open",
-        "in_flight",
-        "memory_held",
-        "memory_limit",
-        "trouble",
-        "workers",
-    ]
-)
-"""What is true of workers that run; all else was counted, and stays true of those that ended."""
-
-LATEST = frozenset(["broker_stored"])
-"""Times: of several workers the latest counts."""
-
-IN_A_ROW = 3
-"""Publishes that fail with nothing stored between, after which `/ready` says so."""
-
-BROKER_STATES = ("up", "away", "blocked")
+REPLY = ("code", "status", "reason")
+"""Labels of a `Reply.kind`, whose parts have a space between."""
 
 
-class Metrics:
+EXPOSED = {
+    # Clients
+    "connections": Exposed(
+        "counter", "fastsmtp_connections", "Client connections that were accepted"
+    ),
+    "connections_open": Exposed(
+        "gauge", "fastsmtp_connections_open", "Client connections that are open"
+    ),
+    "authentications": Exposed(
+        "counter",
+        "fastsmtp_authentications",
+        "Credentials that clients gave: accepted, refused, or unavailable where nobody could tell",
+        ("outcome",),
+    ),
+    "replies": Exposed(
+        "counter",
+        "fastsmtp_replies",
+        "SMTP replies; the greeting and the replies to HELO and EHLO are not counted",
+        REPLY,
+    ),
+    # Messages
+    "messages": Exposed(
+        "counter", "fastsmtp_messages", "Messages accepted: stored for every recipient"
+    ),
+    "recipients": Exposed("counter", "fastsmtp_recipients", "Recipients of accepted messages"),
+    "octets": Exposed("counter", "fastsmtp_content_bytes", "Content of accepted messages in bytes"),
+    "rejected": Exposed(
+        "counter",
+        "fastsmtp_rejected_messages",
+        "Messages that came to their end, or were too large, and were not accepted",
+        REPLY,
+    ),
+    "in_flight": Exposed(
+        "gauge", "fastsmtp_messages_in_flight", "Messages whose client waits for the reply"
+    ),
+    "memory_held": Exposed(
+        "gauge", "fastsmtp_mail_bytes", "Mail that is held in memory, in every form, in bytes"
+    ),
+    "memory_limit": Exposed(
+        "gauge",
+        "fastsmtp_mail_limit_bytes",
+        "What may be held: smtp-maxmemory, times workers. Over it mail is told 452",
+    ),
+    "reply_seconds": Exposed(
+        "histogram", "fastsmtp_reply_seconds", "From the end of a message to the reply"
+    ),
+    "headers_unknown": Exposed(
+        "counter",
+        "fastsmtp_unknown_headers",
+        "X-MQ-* headers of no known name; they became properties of the JSON",
+    ),
+    "headers_malformed": Exposed(
+        "counter",
+        "fastsmtp_malformed_headers",
+        "X-MQ-* headers whose value did not parse; they stayed in the MIME",
+    ),
+    "headers_reserved": Exposed(
+        "counter",
+        "fastsmtp_reserved_headers",
+        "X-MQ-* headers with a name that is the server's; they stayed in the MIME",
+    ),
+    # Processes
+    "workers": Exposed(
+        "gauge",
+        "fastsmtp_workers",
+        "Worker processes that answer, by their version",
+        ("version",),
+    ),
+    "accepting": Exposed(
+        "gauge", "fastsmtp_workers_accepting", "Workers that take mail now; /ready fails at 0"
+    ),
+    "restarts": Exposed(
+        "counter", "fastsmtp_worker_restarts", "Workers that died, and were replaced"
+    ),
+    "cpu_seconds": Exposed(
+        "counter", "fastsmtp_cpu_seconds", "Processor time of the workers in seconds"
+    ),
+}
+
+
+class Metrics(Counters):
     """Counts since the worker started."""
 
     __slots__ = (
+        "_included",
         "authentications",
-        "broker_confirmed",
-        "broker_connects",
-        "broker_failures",
-        "broker_lost",
-        "broker_nacked",
-        "broker_published",
-        "broker_returned",
-        "broker_state",
-        "commit_seconds",
-        "confirm_seconds",
         "connections",
         "connections_open",
         "headers_malformed",
@@ -71,6 +113,8 @@ class Metrics:
         "replies",
         "reply_seconds",
     )
+
+    exposed = EXPOSED
 
     def __init__(self) -> None:
         # Clients
@@ -92,20 +136,11 @@ class Metrics:
         self.headers_malformed = 0  # the value is not of the header's type, left in the MIME
         self.headers_reserved = 0  # the name is the server's, left in the MIME
 
-        # RabbitMQ, in publishes: one a recipient
-        self.broker_state = ""  # one of BROKER_STATES; "": there is none to publish to
-        self.broker_connects = 0  # connections that came up
-        self.broker_published = 0  # began to leave
-        self.broker_confirmed = 0  # of those, acked and not returned
-        self.broker_returned = 0  # unroutable
-        self.broker_nacked = 0
-        self.broker_lost = 0  # no answer before the channel ended
-        # The last that were returned, nacked or not confirmed in time: when (monotonic), and why
-        self.broker_failures: deque[tuple[float, str]] = deque(maxlen=IN_A_ROW)
-        self.confirm_seconds = Durations()  # from the write to the confirm
+        self._included: list[Counters] = []
 
-        # The embedded queue
-        self.commit_seconds = Durations()  # one transaction, until it is on the disk
+    def include(self, counters: Counters) -> None:
+        """Take `counters`, a sink's for example, into the snapshot."""
+        self._included.append(counters)
 
     def say(self, reply: Reply) -> None:
         """`reply` is given outside a session."""
@@ -119,43 +154,14 @@ class Metrics:
 
     def snapshot(self, availability: Availability) -> Snapshot:
         """Everything, as it is now."""
-        found = {name: _plain(getattr(self, name)) for name in self.__slots__}
-        found["broker_state"] = {state: int(state == self.broker_state) for state in BROKER_STATES}
+        found = self.counted()
+        for each in self._included:
+            found |= each.counted()
         reason = availability.reason
         found["accepting"] = int(not reason)
         found["trouble"] = {reason: 1} if reason else {}
-        # By "time reason": a snapshot over several workers has those of all.
-        found["broker_failures"] = Counter(f"{at:.6f} {why}" for at, why in self.broker_failures)
-        found["broker_stored"] = self.confirm_seconds.last
         found["memory_held"] = availability.memory.held
         found["memory_limit"] = availability.memory.limit
         found["workers"] = {__version__: 1}
         found["cpu_seconds"] = time.process_time()
         return found
-
-
-def _plain(value: Any) -> Any:
-    return value.snapshot() if isinstance(value, Durations) else value
-
-
-def total(running: Iterable[Snapshot], ended: Iterable[Snapshot] = ()) -> Snapshot:
-    """The sum over workers that run, and what those that ended have counted.
-
-    A total is a snapshot too; workers may be of other versions, and know other counters.
-    """
-    found: Snapshot = {}
-    for snapshot in running:
-        _add(found, snapshot)
-    for snapshot in ended:
-        _add(found, {name: value for name, value in snapshot.items() if name not in GAUGES})
-    return found
-
-
-def _add(found: Snapshot, more: Snapshot) -> None:
-    for name, value in more.items():
-        if isinstance(value, dict):
-            _add(found.setdefault(name, {}), value)
-        elif name in LATEST:
-            found[name] = max(found.get(name, value), value)
-        else:
-            found[name] = found.get(name, 0) + value

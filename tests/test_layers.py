@@ -27,6 +27,8 @@ LAYERS = {
             "availability",
             "memory_budget",
             "ids",
+            "exposed",
+            "counters",
             "metrics",
             "background_tasks",
             "_durations",

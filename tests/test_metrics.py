@@ -1,4 +1,4 @@
-"""metrics and _durations: what is counted is what happened, and sums of snapshots are sums."""
+"""metrics and _durations: what is counted is what happened."""
 
 import json
 
@@ -10,9 +10,9 @@ from fastsmtp import replies
 from fastsmtp._durations import BOUNDS, Durations, now
 from fastsmtp._session import Rules, Session
 from fastsmtp.availability import Availability
-from fastsmtp.metrics import GAUGES, Metrics, total
+from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
-from fastsmtp.refusals import Refusal, Refusals
+from fastsmtp.refusals import Refusals
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
 
@@ -57,46 +57,6 @@ def test_a_closed_gate_takes_no_mail():
     assert Metrics().snapshot(availability)["accepting"] == 0
     availability.refusal, availability.greeting = None, replies.UNAVAILABLE
     assert Metrics().snapshot(availability)["accepting"] == 0
-
-
-def test_totals_hold_what_ended_workers_counted_and_not_what_they_were():
-    running, ended = Metrics(), Metrics()
-    for metrics, times in ((running, 1), (ended, 10)):
-        metrics.messages += times
-        metrics.in_flight += times
-        metrics.broker_state = "up"
-        metrics.replies[replies.BYE.kind] += times
-        metrics.refused(Refusal(replies.LOOP, PEER, size=1))
-        for _ in range(times):
-            metrics.reply_seconds.since(now())
-    summed = total([running.snapshot(Availability(1))], [ended.snapshot(Availability(1))])
-    assert (summed["messages"], summed["in_flight"]) == (11, 1)
-    assert summed["broker_state"] == {"up": 1, "away": 0, "blocked": 0}
-    assert summed["replies"][replies.BYE.kind] == 11
-    assert summed["rejected"] == {replies.LOOP.kind: 2}
-    assert sum(summed["reply_seconds"]["buckets"].values()) == 11
-    assert list(summed["workers"].values()) == [1]
-    # Once more, as a supervisor keeps it.
-    assert total([], [summed])["messages"] == 11
-    assert GAUGES.isdisjoint(total([], [summed]))
-
-
-def test_totals_leave_their_parts_alone():
-    snapshot = Metrics().snapshot(Availability(1))
-    before = json.dumps(snapshot)
-    total([snapshot, snapshot], [snapshot])
-    assert json.dumps(snapshot) == before
-
-
-def test_workers_of_different_versions_add_up():
-    old = {"messages": 1, "replies": {"a": 1}, "workers": {"1.0": 1}}
-    new = {"messages": 2, "replies": {"b": 2}, "workers": {"1.1": 1}, "greylisted": 3}
-    assert total([old, new]) == {
-        "messages": 3,
-        "replies": {"a": 1, "b": 2},
-        "workers": {"1.0": 1, "1.1": 1},
-        "greylisted": 3,
-    }
 
 
 COMMANDS = [

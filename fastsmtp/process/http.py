@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 
-from fastsmtp.metrics import IN_A_ROW, Snapshot
+from fastsmtp.counters import IN_A_ROW, LAST_STORED, Snapshot
 from fastsmtp.net.listener import place
 from fastsmtp.process import exposition
 
@@ -30,7 +30,7 @@ HOLD = 30.0
 Address = tuple[str, int]
 
 Collect = Callable[[], Awaitable[Snapshot]]
-"""Gives the total over all workers (`metrics.total`), as it is now."""
+"""Gives the total over all workers (`totals.total`), as it is now."""
 
 Response = tuple[HTTPStatus, str, bytes]
 """Status, content type, body."""
@@ -48,9 +48,9 @@ def trouble(snapshot: Snapshot) -> str:
 def _failing(snapshot: Snapshot) -> str:
     """Why the last publishes of all workers were not stored; "" where that is past."""
     found = []
-    for label, count in snapshot.get("broker_failures", {}).items():
+    for label, count in snapshot.get("failures", {}).items():
         at, _, reason = label.partition(" ")
-        if float(at) > snapshot["broker_stored"]:
+        if float(at) > snapshot.get(LAST_STORED, 0.0):
             found += [(float(at), reason)] * count
     if len(found) < IN_A_ROW:
         return ""

@@ -1,12 +1,13 @@
 """Makes docs/metrics.md from the declarations: `python -m fastsmtp.process.metrics_page`."""
 
 from fastsmtp._durations import BOUNDS
-from fastsmtp.process.exposition import EXPOSED
+from fastsmtp.process.totals import declared
 
 _INTRODUCTION = """\
 # Metrics and health
 
-<!-- Made by `python -m fastsmtp.process.metrics_page`; edit fastsmtp/process/exposition.py. -->
+<!-- Made by `python -m fastsmtp.process.metrics_page`; edit EXPOSED in
+fastsmtp/metrics.py, or beside the counters of a sink. -->
 
 `metrics-address: 127.0.0.1:9090` makes the supervisor listen there for HTTP. It is a plain
 listener without a password: bind it to loopback, or to a network that only watches.
@@ -51,7 +52,7 @@ Bounds of the histograms, in seconds: {bounds}.
 def page() -> str:
     """The text of docs/metrics.md."""
     parts = [_INTRODUCTION]
-    for exposed in EXPOSED.values():
+    for exposed in declared().values():
         labels = ", ".join(f"`{label}`" for label in exposed.labels)
         parts.append(f"| `{exposed.full_name}` | {exposed.kind} | {labels} | {exposed.help} |\n")
     parts.append(_LABELS.format(bounds=", ".join(f"{bound:g}" for bound in BOUNDS)))

@@ -11,9 +11,8 @@ import signal
 
 from setproctitle import setproctitle
 
-from fastsmtp import metrics
 from fastsmtp.background_tasks import BackgroundTasks
-from fastsmtp.metrics import Snapshot
+from fastsmtp.counters import Snapshot
 from fastsmtp.net import tls
 from fastsmtp.net.auth import backends
 from fastsmtp.net.listener import place
@@ -23,6 +22,7 @@ from fastsmtp.process.generation import Generation, Slots
 from fastsmtp.process.http import Site
 from fastsmtp.process.reading import Sources, read_again
 from fastsmtp.process.sockets import Sockets
+from fastsmtp.process.totals import total
 from fastsmtp.process.workers import WorkerError, WorkerProcess
 from fastsmtp.settings import Settings
 from fastsmtp.sinks import table
@@ -141,7 +141,7 @@ class Supervisor:
             old.kill()
             await old.wait()
         self._generations.remove(old)
-        self._ended = metrics.total((), [self._ended, {"restarts": old.restarts}])
+        self._ended = total((), [self._ended, {"restarts": old.restarts}])
         async with self._changing:
             self._reduce_sockets()
 
@@ -197,7 +197,7 @@ class Supervisor:
         return line
 
     def _on_worker_end(self, worker: WorkerProcess) -> None:
-        self._ended = metrics.total((), [self._ended, worker.last])
+        self._ended = total((), [self._ended, worker.last])
 
     async def _collect(self) -> Snapshot:
         """What all workers have counted, and what is true of those that answer now."""
@@ -206,7 +206,7 @@ class Supervisor:
         await asyncio.gather(*(worker.ask() for worker in self._workers))
         workers = self._workers  # whoever has ended meanwhile is in `_ended` instead
         restarts = sum(generation.restarts for generation in self._generations)
-        return metrics.total(
+        return total(
             [stored, *(worker.last for worker in workers if worker.answers)],
             [
                 {"restarts": restarts},

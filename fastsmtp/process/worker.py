@@ -19,7 +19,8 @@ import uvloop
 from setproctitle import setproctitle
 
 from fastsmtp.availability import Availability
-from fastsmtp.metrics import Metrics, Snapshot
+from fastsmtp.counters import Snapshot
+from fastsmtp.metrics import Metrics
 from fastsmtp.net.answerer import Parts
 from fastsmtp.net.answerers import configured
 from fastsmtp.net.auth import backends
@@ -172,7 +173,7 @@ class Worker:
         snapshot = self.metrics.snapshot(self.availability)
         if not self.is_stopping:
             return snapshot
-        ending = {"accepting": 0, "trouble": {"the worker is stopping": 1}, "broker_failures": {}}
+        ending = {"accepting": 0, "trouble": {"the worker is stopping": 1}, "failures": {}}
         return snapshot | ending
 
     async def start(self) -> None:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from subprocess import PIPE
 from typing import Any
 
-from fastsmtp.metrics import Snapshot
+from fastsmtp.counters import Snapshot
 from fastsmtp.process import json_lines
 
 COMMAND = [sys.executable, "-P", "-m", "fastsmtp.process.worker"]

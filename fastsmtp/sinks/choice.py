@@ -6,13 +6,15 @@ with a choice imports no library that takes a while: `late` names what needs one
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from fastsmtp.availability import Availability
-from fastsmtp.metrics import Metrics, Snapshot
+from fastsmtp.counters import Counters, Snapshot
 from fastsmtp.needs import Use
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Sink
+
+C = TypeVar("C", bound=Counters)
 
 
 class Verdict(NamedTuple):
@@ -23,7 +25,7 @@ class Verdict(NamedTuple):
     bad: list[str]  # lines that say what is wrong
 
 
-class Choice(ABC):
+class Choice(ABC, Generic[C]):
     """One kind of sink, a row of `table.SINKS`.
 
     All methods but `is_chosen` are called where it is chosen.
@@ -35,6 +37,10 @@ class Choice(ABC):
 
     reads: ClassVar[tuple[str, ...]] = ()
     """Settings of paths whose files the worker processes must be able to read, chosen or not."""
+
+    counters: ClassVar[type[Counters]] = Counters
+    """What a worker counts of it, and how that is shown. Every worker has one of each sink, so that
+    the counters of a sink that is not chosen are shown at 0. Its module imports no library."""
 
     @abstractmethod
     def is_chosen(self, settings: Settings) -> bool:
@@ -49,8 +55,11 @@ class Choice(ABC):
         return ()
 
     @abstractmethod
-    def make(self, settings: Settings, availability: Availability, metrics: Metrics) -> Sink:
-        """Make the one sink of a worker process. Raises OSError or ValueError."""
+    def make(self, settings: Settings, availability: Availability, counters: C) -> Sink:
+        """Make the one sink of a worker process, which adds to `counters`.
+
+        Raises OSError or ValueError.
+        """
 
     @abstractmethod
     async def examine(self, settings: Settings) -> Verdict:

@@ -15,10 +15,10 @@ from time import monotonic
 from fastsmtp import replies
 from fastsmtp._durations import now
 from fastsmtp.availability import Availability
-from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
 from fastsmtp.sinks.base import Outcomes, Settle
+from fastsmtp.sinks.queue_counters import QueueCounters
 from fastsmtp.sinks.store import Store
 from fastsmtp.sinks.store_errors import StoreFullError
 
@@ -39,7 +39,7 @@ class Embedded:
     """A sink into the file `path`, which with its WAL takes at most `maxsize` octets of disk."""
 
     def __init__(
-        self, path: str, maxsize: int, availability: Availability, metrics: Metrics
+        self, path: str, maxsize: int, availability: Availability, counters: QueueCounters
     ) -> None:
         # The event loop's
         self._availability = availability
@@ -51,7 +51,7 @@ class Embedded:
         self._maxsize = maxsize
         self._arrived: SimpleQueue[Put | None] = SimpleQueue()  # None: no more will come
         # The thread's
-        self._commit_seconds = metrics.commit_seconds
+        self._commit_seconds = counters.commit_seconds
         self._store: Store | None = None  # None after an error, until the next attempt
         self._full = False
         self._next_look = 0.0  # monotonic; for room, while full

@@ -5,20 +5,23 @@ import os
 from collections.abc import Iterable
 
 from fastsmtp.availability import Availability
-from fastsmtp.metrics import Metrics, Snapshot
+from fastsmtp.counters import Snapshot
 from fastsmtp.needs import Use
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Sink
 from fastsmtp.sinks.choice import Choice, Verdict
 from fastsmtp.sinks.embedded import Embedded
+from fastsmtp.sinks.queue_counters import QueueCounters
 from fastsmtp.sinks.store import Store
 from fastsmtp.sinks.store_errors import StoreFullError
 
 log = logging.getLogger(__name__)
 
 
-class QueueFile(Choice):
+class QueueFile(Choice[QueueCounters]):
     """Makes `embedded.Embedded`; where no other sink is chosen, this one is."""
+
+    counters = QueueCounters
 
     def is_chosen(self, settings: Settings) -> bool:
         """Always: it is the last row."""
@@ -30,9 +33,9 @@ class QueueFile(Choice):
         default = settings.queue_file == Settings().queue_file
         yield Use("queue-file", settings.queue_file, writes=True, makes_folder=default)
 
-    def make(self, settings: Settings, availability: Availability, metrics: Metrics) -> Sink:
+    def make(self, settings: Settings, availability: Availability, counters: QueueCounters) -> Sink:
         """See `Choice.make`."""
-        return Embedded(settings.queue_file, settings.queue_maxsize, availability, metrics)
+        return Embedded(settings.queue_file, settings.queue_maxsize, availability, counters)
 
     async def examine(self, settings: Settings) -> Verdict:
         """Open the file where it exists."""

@@ -1,5 +1,7 @@
 """The table of sinks: where accepted mail may go, and which one the settings choose."""
 
+from typing import Any
+
 from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.settings import Settings
@@ -8,15 +10,22 @@ from fastsmtp.sinks.choice import Choice
 from fastsmtp.sinks.queue_file import QueueFile
 from fastsmtp.sinks.rabbitmq.broker import Broker
 
-SINKS: tuple[Choice, ...] = (Broker(), QueueFile())
+SINKS: tuple[Choice[Any], ...] = (Broker(), QueueFile())
 """All of them; the first one that is chosen takes the mail, and the last one always is."""
 
 
-def chosen(settings: Settings) -> Choice:
+def chosen(settings: Settings) -> Choice[Any]:
     """The one that the settings choose."""
     return next(choice for choice in SINKS if choice.is_chosen(settings))
 
 
 def make(settings: Settings, availability: Availability, metrics: Metrics) -> Sink:
-    """Make the sink that the settings choose. Raises OSError or ValueError."""
-    return chosen(settings).make(settings, availability, metrics)
+    """Make the sink that the settings choose; `metrics` take in the counters of all sinks.
+
+    Raises OSError or ValueError.
+    """
+    counters = {choice: choice.counters() for choice in SINKS}
+    for each in counters.values():
+        metrics.include(each)
+    choice = chosen(settings)
+    return choice.make(settings, availability, counters[choice])

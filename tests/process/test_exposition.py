@@ -1,5 +1,6 @@
 """exposition: counters are shown as declared; docs, dashboard and alerts know the same names."""
 
+import asyncio
 import json
 import re
 
@@ -10,18 +11,22 @@ from prometheus_client.parser import text_string_to_metric_families
 from fastsmtp import replies
 from fastsmtp._durations import now
 from fastsmtp.availability import Availability
-from fastsmtp.metrics import GAUGES, Metrics, total
+from fastsmtp.counters import OF_READY
+from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
 from fastsmtp.process import metrics_page
-from fastsmtp.process.exposition import EXPOSED, text
+from fastsmtp.process.exposition import text
+from fastsmtp.process.totals import declared, total
 from fastsmtp.refusals import Refusal
+from fastsmtp.settings import Settings
+from fastsmtp.sinks import table
+from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
 from tests.support.daemon import ROOT
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "fastsmtp.json"
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 
-OF_READY = {"broker_failures", "broker_stored", "trouble"}
-"""What a snapshot has for /ready alone."""
+EXPOSED = declared()
 
 OF_THE_SUPERVISOR = {"queue_messages", "queue_octets", "queue_limit", "restarts"}
 
@@ -45,20 +50,49 @@ def names():
     return found - {each.name for each in EXPOSED.values() if each.kind == "histogram"}
 
 
+def with_queue_file():
+    """The metrics of a worker whose mail goes into the queue file."""
+    metrics, settings = Metrics(), Settings(rabbitmq_address=(), queue_file="/nowhere")
+
+    async def made():
+        return table.make(settings, Availability(1), metrics)
+
+    asyncio.run(made())
+    return metrics
+
+
 def test_everything_that_is_counted_is_shown():
-    counted = set(Metrics().snapshot(Availability(1))) - OF_READY
+    counted = set(with_queue_file().snapshot(Availability(1))) - OF_READY
     assert counted | OF_THE_SUPERVISOR == set(EXPOSED)
 
 
-def test_gauges_are_what_no_ended_worker_adds_to():
-    gauges = {name for name, exposed in EXPOSED.items() if exposed.kind == "gauge"}
-    assert gauges - OF_THE_SUPERVISOR == GAUGES - OF_READY
+def test_a_sink_that_is_not_chosen_is_shown_at_0():
+    found = shown(with_queue_file().snapshot(Availability(1)))
+    of_the_broker = {
+        key: n for key, n in found.items() if "broker" in key[0] or "confirm" in key[0]
+    }
+    assert len({name for name, *_ in of_the_broker}) > 8
+    assert set(of_the_broker.values()) == {0}
+    assert found[("fastsmtp_broker_workers", ("state", "up"))] == 0
+
+
+def test_every_counter_has_a_row():
+    for each in (Metrics, *(choice.counters for choice in table.SINKS)):
+        attributes = {name for name in getattr(each, "__slots__", ()) if name[0] != "_"}
+        assert attributes - OF_READY <= each.exposed.keys()
+
+
+def test_no_two_counters_share_a_name_in_the_snapshot():
+    of_all = [Metrics, *(choice.counters for choice in table.SINKS)]
+    assert sum(len(each.exposed) for each in of_all) == len(EXPOSED)
 
 
 def test_the_page_is_what_prometheus_reads():
     metrics = Metrics()
     metrics.messages = 7
-    metrics.broker_state = "blocked"
+    counters = BrokerCounters()
+    counters.broker_state = "blocked"
+    metrics.include(counters)
     metrics.refused(Refusal(replies.UNROUTABLE, Peer("127.0.0.1", 25, "127.0.0.1", 4000), size=1))
     for seconds in (0, 0, 0.3, 100):
         metrics.reply_seconds.since(now() - seconds)

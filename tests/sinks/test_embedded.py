@@ -17,11 +17,11 @@ import pytest
 
 from fastsmtp import replies
 from fastsmtp.availability import Availability
-from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
 from fastsmtp.sinks.base import Outcomes
 from fastsmtp.sinks.embedded import Embedded
+from fastsmtp.sinks.queue_counters import QueueCounters
 from fastsmtp.sinks.store import MIN_SIZE, Store
 from tests.support.daemon import ROOT
 
@@ -62,7 +62,7 @@ def with_sink(
 
     async def main() -> None:
         availability = Availability(1 << 30)
-        sink = Embedded(path, maxsize, availability, Metrics())
+        sink = Embedded(path, maxsize, availability, QueueCounters())
         await sink.start()
         try:
             await use(sink, availability)
@@ -102,7 +102,7 @@ def test_every_recipient_is_in_the_file_when_the_answer_comes(path: str) -> None
 
 def test_close_answers_what_was_put_and_what_comes_later(path: str) -> None:
     async def main() -> None:
-        sink = Embedded(path, 1 << 30, Availability(1 << 30), Metrics())
+        sink = Embedded(path, 1 << 30, Availability(1 << 30), QueueCounters())
         await sink.start()
         answers: Answers = {}
         for n in range(50):
@@ -196,14 +196,14 @@ def test_a_disk_that_takes_no_more_means_451_until_it_does(tmp_path: Path) -> No
     script = """
 import asyncio, logging, resource, signal, sys
 from fastsmtp.availability import Availability
-from fastsmtp.metrics import Metrics
+from fastsmtp.sinks.queue_counters import QueueCounters
 from tests.sinks.test_embedded import message, put
 from fastsmtp.sinks.embedded import Embedded
 
 async def main():
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    sink = Embedded(sys.argv[1], 1 << 30, Availability(1 << 30), Metrics())
+    sink = Embedded(sys.argv[1], 1 << 30, Availability(1 << 30), QueueCounters())
     await sink.start()
     assert await put(sink, message("A")) == [None]
     whole = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -272,7 +272,7 @@ def test_what_cannot_work_is_told_at_the_start(
         path.write_bytes(content)
 
     async def main() -> None:
-        await Embedded(str(path), maxsize, Availability(1 << 30), Metrics()).start()
+        await Embedded(str(path), maxsize, Availability(1 << 30), QueueCounters()).start()
 
     with pytest.raises((OSError, ValueError), match=words):
         asyncio.run(main())
@@ -283,7 +283,7 @@ def test_a_folder_that_is_a_file_is_told_at_the_start(tmp_path: Path) -> None:
 
     async def main() -> None:
         await Embedded(
-            str(tmp_path / "file" / "queue.db"), 1 << 30, Availability(1 << 30), Metrics()
+            str(tmp_path / "file" / "queue.db"), 1 << 30, Availability(1 << 30), QueueCounters()
         ).start()
 
     with pytest.raises(OSError, match=r"queue-file: .*/file"):
@@ -299,7 +299,7 @@ def test_two_sinks_may_share_a_file(path: str) -> None:
             )
             assert answers == [[None] * 100] * 2
 
-        other = Embedded(path, 1 << 30, Availability(1 << 30), Metrics())
+        other = Embedded(path, 1 << 30, Availability(1 << 30), QueueCounters())
         await other.start()
         await share(other, availability)
         await other.close()

@@ -1,19 +1,25 @@
 """sinks/table: a new sink takes a class that says when it is chosen, and a row of the table."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import pytest
 
 from fastsmtp import values
 from fastsmtp.availability import Availability
+from fastsmtp.counters import IN_A_ROW, Counters
 from fastsmtp.declaration import setting
+from fastsmtp.exposed import Exposed
 from fastsmtp.metrics import Metrics
 from fastsmtp.needs import Use
-from fastsmtp.process import checks, cli, config
+from fastsmtp.process import checks, cli, config, exposition, http, metrics_page
+from fastsmtp.process.totals import total
 from fastsmtp.settings import Settings
 from fastsmtp.sinks import table
 from fastsmtp.sinks.choice import Choice, Verdict
@@ -23,11 +29,32 @@ from tests.support.wire import Wire
 # What would be a package of its own: a sink that appends mail to a file, and its choice.
 
 
+class MailboxCounters(Counters):
+    """A counter, a gauge, and what `/ready` reads."""
+
+    exposed = MappingProxyType(
+        {
+            "mailbox_mails": Exposed("counter", "fastsmtp_mailbox_mails", "Mails in the mailbox"),
+            "mailbox_open": Exposed("gauge", "fastsmtp_mailbox_open", "Workers that write into it"),
+        }
+    )
+
+    def __init__(self):
+        self.mailbox_mails = 0
+        self.mailbox_open = 0
+        self.failures = {}
+
+    def counted(self):
+        return {**super().counted(), "failures": self.failures}
+
+
 class Mailbox:
     """Appends each recipient's JSON to a file."""
 
-    def __init__(self, path):
+    def __init__(self, path, counters):
         self.path = path
+        self.counters = counters
+        self.counters.mailbox_open = 1
 
     async def start(self):
         """Nothing has to be opened."""
@@ -37,6 +64,7 @@ class Mailbox:
             file.writelines(row.prefix + row.tail + b"\n" for row in message)
             file.flush()
             os.fsync(file.fileno())
+        self.counters.mailbox_mails += len(message)
         asyncio.get_running_loop().call_soon(settle, [None] * len(message))
 
     async def close(self):
@@ -50,6 +78,7 @@ class ToMailbox(Choice):
     """Chosen by a setting of its own."""
 
     reads = ("mailbox_key",)
+    counters = MailboxCounters
 
     def is_chosen(self, settings):
         return bool(settings.mailbox)
@@ -60,8 +89,8 @@ class ToMailbox(Choice):
     def warnings(self, settings):
         yield "a mailbox only grows"
 
-    def make(self, settings, availability, metrics):
-        return Mailbox(settings.mailbox)
+    def make(self, settings, availability, counters):
+        return Mailbox(settings.mailbox, counters)
 
     async def examine(self, settings):
         full = settings.mailbox.endswith("full")
@@ -95,6 +124,39 @@ def test_a_worker_stores_mail_in_a_new_sink(tmp_path):
             assert client.mail(b"Subject: Hello\r\n\r\nHi\r\n").code == 250
         assert b"Subject: Hello" in path.read_bytes()
     assert table.chosen(settings).snapshot(settings) == {"queue_octets": path.stat().st_size}
+
+
+@pytest.mark.usefixtures("more")
+def test_counters_of_a_new_sink_are_shown_summed_over_workers(tmp_path):
+    def snapshot(server):  # as it goes to the supervisor
+        found = server.do(lambda: server.metrics.snapshot(server.availability))
+        return json.loads(json.dumps(found))
+
+    def shown(snapshot):
+        return exposition.text(snapshot).decode().splitlines()
+
+    mailbox = {"make_sink": table.make, "mailbox": str(tmp_path / "mailbox")}
+    with Inside(**mailbox) as first, Inside(**mailbox) as second:
+        for server, mails in ((first, 1), (second, 2)):
+            with Wire(server.port) as client:
+                client.ehlo()
+                for _ in range(mails):
+                    assert client.mail(b"Subject: Hello\r\n\r\nHi\r\n").code == 250
+        page = shown(total([snapshot(first), snapshot(second)]))
+        assert "# HELP fastsmtp_mailbox_mails_total Mails in the mailbox" in page
+        assert "fastsmtp_mailbox_mails_total 3.0" in page
+        assert "fastsmtp_mailbox_open 2.0" in page
+        assert "fastsmtp_broker_confirmed_total 0.0" in page
+        # What an ended worker counted stays, what it was does not.
+        page = shown(total([snapshot(first)], [snapshot(second)]))
+        assert "fastsmtp_mailbox_mails_total 3.0" in page
+        assert "fastsmtp_mailbox_open 1.0" in page
+        first.sink.counters.failures = {f"{time.monotonic():.6f} the mailbox is gone": IN_A_ROW}
+        assert http.trouble(snapshot(first)) == "mail is not stored: the mailbox is gone"
+    with Inside(make_sink=table.make, queue_file=str(tmp_path / "q"), rabbitmq_address=()) as other:
+        assert "fastsmtp_mailbox_mails_total 0.0" in shown(snapshot(other))
+    row = "| `fastsmtp_mailbox_open` | gauge |  | Workers that write into it |"
+    assert row in metrics_page.page()
 
 
 @pytest.mark.usefixtures("more")

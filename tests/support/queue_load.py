@@ -9,14 +9,14 @@ import os
 import sys
 
 from fastsmtp.availability import Availability
-from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.sinks.base import Outcomes, Settle
 from fastsmtp.sinks.embedded import Embedded
+from fastsmtp.sinks.queue_counters import QueueCounters
 
 
 async def main(path: str, messages: int, in_flight: int, octets: int) -> None:
-    sink = Embedded(path, 1 << 30, Availability(1 << 30), Metrics())
+    sink = Embedded(path, 1 << 30, Availability(1 << 30), QueueCounters())
     await sink.start()
     finished = asyncio.Event()
     sent = answered = 0

@@ -11,12 +11,14 @@ from typing import Any
 import uvloop
 
 from fastsmtp.availability import Availability
+from fastsmtp.counters import Snapshot
 from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
 from fastsmtp.route import Route
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Outcomes, Sink
+from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
 from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
 
 MAXSIZE = 100 * 1024 * 1024
@@ -84,12 +86,18 @@ class Opened:
 
     def __init__(self, **settings: Any) -> None:
         self.availability = Availability(MAXSIZE)
-        self.metrics = Metrics()
+        self.metrics = BrokerCounters()
         self.sink = RabbitMQ(Settings(**settings), self.availability, self.metrics)
         self.client = Client(self.sink)
         self.put = self.client.put
         self.send = self.client.send
         self.outgoing = self.client.outgoing
+
+    def snapshot(self) -> Snapshot:
+        """What its worker would tell the supervisor."""
+        worker = Metrics()
+        worker.include(self.metrics)
+        return worker.snapshot(self.availability)
 
 
 @contextlib.asynccontextmanager

@@ -18,11 +18,11 @@ import uvloop
 
 from fastsmtp import replies
 from fastsmtp.availability import Availability
-from fastsmtp.metrics import Metrics
 from fastsmtp.process.config import ConfigError
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.drain import Drain
 from fastsmtp.sinks.rabbitmq import limit, presence, unstored
+from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
 from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
 from fastsmtp.sinks.store import Store
 from fastsmtp.sinks.store_errors import StoreError
@@ -87,7 +87,7 @@ class _Publishing:
         """Raises OSError or ValueError where the settings cannot work."""
         self._store = store
         self._availability = Availability(settings.smtp_maxsize)
-        self._sink = RabbitMQ(settings, self._availability, Metrics(), in_order=True)
+        self._sink = RabbitMQ(settings, self._availability, BrokerCounters(), in_order=True)
         self._drain = Drain(store, self._sink, self._availability)
         self._interrupted = False
 

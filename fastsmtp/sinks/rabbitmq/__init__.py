@@ -1,6 +1,6 @@
 """Accepted mail goes to RabbitMQ; `sink.RabbitMQ` is the sink.
 
-broker.py when it is chosen, what it needs ·
+broker.py when it is chosen, what it needs · counters.py its metrics ·
 sink.py picks a connection · delivery.py one outcome per recipient · link.py keeps a connection up ·
 presence.py is the broker there · cluster.py how it is reached · topology.py what is declared ·
 limit.py how large · publisher.py window, batches, confirms · compression.py gzip ·

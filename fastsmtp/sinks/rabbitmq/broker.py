@@ -3,18 +3,20 @@
 from collections.abc import Iterable
 
 from fastsmtp.availability import Availability
-from fastsmtp.metrics import Metrics, Snapshot
+from fastsmtp.counters import Snapshot
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Sink
 from fastsmtp.sinks.choice import Choice, Verdict
 from fastsmtp.sinks.queue_file import snapshot
+from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
 
 
-class Broker(Choice):
+class Broker(Choice[BrokerCounters]):
     """Makes `sink.RabbitMQ`."""
 
     late = ("fastsmtp.sinks.rabbitmq.sink",)
     reads = ("rabbitmq-ca", "rabbitmq-certificate", "rabbitmq-key")
+    counters = BrokerCounters
 
     def is_chosen(self, settings: Settings) -> bool:
         """See `Choice.is_chosen`."""
@@ -28,11 +30,13 @@ class Broker(Choice):
                 "broker"
             )
 
-    def make(self, settings: Settings, availability: Availability, metrics: Metrics) -> Sink:
+    def make(
+        self, settings: Settings, availability: Availability, counters: BrokerCounters
+    ) -> Sink:
         """See `Choice.make`."""
         from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
 
-        return RabbitMQ(settings, availability, metrics)
+        return RabbitMQ(settings, availability, counters)
 
     async def examine(self, settings: Settings) -> Verdict:
         """Log in at every address; takes ten seconds per address that does not answer."""

@@ -12,8 +12,8 @@ from aio_pika.exceptions import ChannelClosed
 
 from fastsmtp import replies
 from fastsmtp.background_tasks import BackgroundTasks
-from fastsmtp.metrics import Metrics
 from fastsmtp.sinks.rabbitmq.cluster import Cluster, public
+from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
 from fastsmtp.sinks.rabbitmq.presence import Presence
 from fastsmtp.sinks.rabbitmq.publisher import Publisher
 from fastsmtp.sinks.rabbitmq.underlay import Connection, RefusedError, Underlay, is_ours
@@ -42,7 +42,7 @@ class Link:
         cluster: Cluster,
         presence: Presence,
         unstored: Unstored,
-        metrics: Metrics,
+        metrics: BrokerCounters,
         window: int,
         bulk: bool = False,
     ) -> None:

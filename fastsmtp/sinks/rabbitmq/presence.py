@@ -9,7 +9,7 @@ from collections import Counter
 
 from fastsmtp import replies
 from fastsmtp.availability import Availability
-from fastsmtp.metrics import Metrics
+from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ REFUSED_HINT = (
 class Presence:
     """Away: no connection for ordinary mail is up. Blocked: the broker has told an alarm."""
 
-    def __init__(self, availability: Availability, metrics: Metrics) -> None:
+    def __init__(self, availability: Availability, metrics: BrokerCounters) -> None:
         self.is_blocked = False  # an alarm: nothing is stored until it clears
         self._availability = availability
         self._metrics = metrics

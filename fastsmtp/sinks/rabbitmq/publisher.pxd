@@ -1,9 +1,9 @@
 import cython
 
-from fastsmtp.metrics cimport Metrics
 from fastsmtp.payload cimport Outgoing
 from fastsmtp.replies cimport Reply
 from fastsmtp.sinks.rabbitmq._amqp cimport Encoder
+from fastsmtp.sinks.rabbitmq.counters cimport BrokerCounters
 from fastsmtp.sinks.rabbitmq.delivery cimport Delivery
 from fastsmtp.sinks.rabbitmq.limit cimport BodyLimit
 
@@ -20,7 +20,7 @@ cdef class Publish:
 
 
 cdef class Publisher:
-    cdef readonly Metrics metrics
+    cdef readonly BrokerCounters metrics
     cdef readonly unsigned long long progress
     cdef readonly bint is_open
     cdef Py_ssize_t _window, _octets, _undrained
@@ -38,7 +38,7 @@ cdef class Publisher:
     cpdef acked(self, long long tag, bint multiple)
     cpdef nacked(self, long long tag, bint multiple)
 
-    @cython.locals(publish=Publish, sent=dict, tags=list, metrics=Metrics)
+    @cython.locals(publish=Publish, sent=dict, tags=list, metrics=BrokerCounters)
     cdef _confirm(self, long long tag, bint multiple, Reply refusal)
     cdef _schedule(self)
     cdef bint _write(self, underlay) except -1

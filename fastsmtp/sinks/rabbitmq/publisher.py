@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from fastsmtp import replies
 from fastsmtp._durations import now
-from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
 from fastsmtp.sinks.rabbitmq import limit as limits
 from fastsmtp.sinks.rabbitmq._amqp import Encoder
+from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
 from fastsmtp.sinks.rabbitmq.delivery import Delivery
 from fastsmtp.sinks.rabbitmq.limit import BodyLimit
 from fastsmtp.sinks.rabbitmq.underlay import Underlay, message_id
@@ -62,7 +62,7 @@ class Publisher:
         self,
         window: int,
         limit: BodyLimit,
-        metrics: Metrics,
+        metrics: BrokerCounters,
         unstored: Unstored,
         encoder: Callable[[int, int], Encoder],
         broken: Callable[[], None],

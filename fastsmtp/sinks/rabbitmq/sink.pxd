@@ -1,14 +1,14 @@
 import cython
 
-from fastsmtp.metrics cimport Metrics
 from fastsmtp.payload cimport Outgoing
+from fastsmtp.sinks.rabbitmq.counters cimport BrokerCounters
 from fastsmtp.sinks.rabbitmq.delivery cimport Delivery
 from fastsmtp.sinks.rabbitmq.limit cimport BodyLimit
 
 
 cdef class RabbitMQ:
     cdef object _settings, _cluster, _presence, _unstored, _bulk, _drained, _loop
-    cdef Metrics _metrics
+    cdef BrokerCounters _metrics
     cdef BodyLimit _limit
     cdef bint _in_order, _gzip
     cdef list _links

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from fastsmtp import replies
 from fastsmtp.availability import Availability
-from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Settle
 from fastsmtp.sinks.rabbitmq import compression, underlay
 from fastsmtp.sinks.rabbitmq.cluster import Cluster
+from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
 from fastsmtp.sinks.rabbitmq.delivery import Delivery
 from fastsmtp.sinks.rabbitmq.limit import MIB, BodyLimit
 from fastsmtp.sinks.rabbitmq.link import Link
@@ -31,7 +31,7 @@ class RabbitMQ:
         self,
         settings: Settings,
         availability: Availability,
-        metrics: Metrics,
+        metrics: BrokerCounters,
         *,
         in_order: bool = False,
     ) -> None:

@@ -8,10 +8,11 @@ whether a missing queue is back; looks at nothing itself. Publishes that succeed
 import logging
 
 from fastsmtp._durations import now
-from fastsmtp.metrics import IN_A_ROW, Metrics
+from fastsmtp.counters import IN_A_ROW
 from fastsmtp.rate_limited_log import RateLimitedLog
 from fastsmtp.route import Route
 from fastsmtp.settings import Settings
+from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ UNROUTABLE = "unroutable"
 class Unstored:
     """Shared by all connections of a worker."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: BrokerCounters) -> None:
         self._default = Route(settings.rabbitmq_exchange, settings.rabbitmq_inbox)
         self._declares = settings.rabbitmq_declare
         self._metrics = metrics
@@ -126,7 +127,7 @@ class Unstored:
         if self._missing_at:
             self._missing_at = 0.0
             log.info("RabbitMQ has the queue %r: mail goes there again", self._default.routing_key)
-            failures = self._metrics.broker_failures
+            failures = self._metrics.failures
             others = [failure for failure in failures if not failure[1].startswith(UNROUTABLE)]
             failures.clear()
             failures.extend(others)
@@ -136,4 +137,4 @@ class Unstored:
         self._log.close()
 
     def _count(self, reason: str) -> None:
-        self._metrics.broker_failures.append((now(), reason))
+        self._metrics.failures.append((now(), reason))

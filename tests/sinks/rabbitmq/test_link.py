@@ -10,12 +10,12 @@ import pytest
 
 from fastsmtp import replies
 from fastsmtp.availability import Availability
-from fastsmtp.metrics import Metrics
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.rabbitmq import presence
 from fastsmtp.sinks.rabbitmq.cluster import Cluster
+from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
 from fastsmtp.sinks.rabbitmq.delivery import Delivery
 from fastsmtp.sinks.rabbitmq.limit import BodyLimit
 from fastsmtp.sinks.rabbitmq.publisher import Publisher
@@ -373,7 +373,8 @@ async def test_what_is_said_of_an_old_channel_confirms_nothing_on_the_new_one(
     broker: Broker, queue: str
 ) -> None:
     """Both have a delivery tag 1."""
-    settings, availability, metrics = Settings(rabbitmq_inbox=queue), Availability(MIB), Metrics()
+    settings, availability = Settings(rabbitmq_inbox=queue), Availability(MIB)
+    metrics = BrokerCounters()
     limit = BodyLimit(None, availability)
     cluster = Cluster(settings, limit)
     unstored = Unstored(settings, metrics)

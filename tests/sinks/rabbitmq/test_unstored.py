@@ -9,9 +9,10 @@ from collections.abc import Callable
 import pytest
 
 from fastsmtp import replies
-from fastsmtp.metrics import IN_A_ROW, total
+from fastsmtp.counters import IN_A_ROW
 from fastsmtp.process import http
 from fastsmtp.process.http import trouble
+from fastsmtp.process.totals import total
 from fastsmtp.sinks.rabbitmq import unstored
 from tests.support.fake_broker import FakeBroker
 from tests.support.rabbitmq import MAJOR, Broker, declare, drain
@@ -26,8 +27,7 @@ def warnings(caplog: pytest.LogCaptureFixture, beginning: str) -> list[str]:
 
 def ready(*rabbits: Opened) -> str:
     """What `/ready` says of the workers that have these sinks; "" where it is 200."""
-    snapshots = [rabbit.metrics.snapshot(rabbit.availability) for rabbit in rabbits]
-    return trouble(total(snapshots))
+    return trouble(total([rabbit.snapshot() for rabbit in rabbits]))
 
 
 @on_uvloop
@@ -56,7 +56,7 @@ async def test_unroutable_through_an_exchange_names_both(
         assert await rabbit.put(b"x") is replies.UNROUTABLE
         (line,) = warnings(caplog, "unroutable")
         assert f"exchange 'amq.direct' has no queue bound with routing key '{queue}'" in line
-        assert not rabbit.metrics.broker_failures[-1][1].endswith("is missing")
+        assert not rabbit.metrics.failures[-1][1].endswith("is missing")
 
 
 @on_uvloop
@@ -133,7 +133,7 @@ async def test_not_ready_after_three_failures_in_a_row_and_ready_when_mail_is_st
         broker.publishes = "nack"
         for _ in range(IN_A_ROW):
             await rabbit.put(b"x")
-        assert ready(rabbit) == "mail is not stored: " + rabbit.metrics.broker_failures[-1][1]
+        assert ready(rabbit) == "mail is not stored: " + rabbit.metrics.failures[-1][1]
         assert "nacked" in ready(rabbit)
         broker.publishes = "ack"
         assert await rabbit.put(b"x") is None
@@ -202,7 +202,7 @@ async def test_nobody_looks_for_a_queue_that_is_there(monkeypatch: pytest.Monkey
         declared = broker.seen.count("Queue.Declare")
         await asyncio.sleep(1)
         assert broker.seen.count("Queue.Declare") == declared
-        assert not rabbit.metrics.broker_failures[-1][1].startswith("unroutable")
+        assert not rabbit.metrics.failures[-1][1].startswith("unroutable")
 
 
 @on_uvloop

@@ -132,7 +132,7 @@ class Link:
         try:
             publisher.attach(underlay)
             about = self._cluster.describe(connection)
-            self._presence.came(self, f"{public(address)}, {about}", self._bulk)
+            self._presence.connected(self, f"{public(address)}, {about}", self._bulk)
             self.tried.set()
             reason = await self._watch(connection, underlay)
         finally:
@@ -141,7 +141,7 @@ class Link:
             goes_on = publisher.detach(reason)
             if refused and not goes_on:
                 self._unstored.refused(refused, words(reason))
-            self._presence.went(self, f"{public(address)}: {words(reason)}", refused > 0)
+            self._presence.disconnected(self, f"{public(address)}: {words(reason)}", refused > 0)
         if goes_on or loop.time() - began > LAST_DELAY:
             self._delay = FIRST_DELAY
         else:

@@ -48,7 +48,7 @@ class Presence:
         self._availability.trouble = "RabbitMQ is not connected yet"
         self._stay_away()
 
-    def came(self, connection: object, where: str, bulk: bool) -> None:
+    def connected(self, connection: object, where: str, bulk: bool) -> None:
         """A connection publishes; one for `bulk` only is not enough to take mail."""
         self._failures.pop(connection, None)
         if connection in self._lame:
@@ -67,7 +67,7 @@ class Presence:
         self._up.add(connection)
         self._update()
 
-    def went(self, connection: object, reason: str, is_refusal: bool = False) -> None:
+    def disconnected(self, connection: object, reason: str, is_refusal: bool = False) -> None:
         """A connection is lost; `is_refusal`: over a publish, and the log knows it already."""
         self.unblocked(connection)
         if connection in self._up:

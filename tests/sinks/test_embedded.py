@@ -22,7 +22,8 @@ from fastsmtp.replies import Reply
 from fastsmtp.sinks.base import Outcomes
 from fastsmtp.sinks.embedded import Embedded
 from fastsmtp.sinks.queue_counters import QueueCounters
-from fastsmtp.sinks.store import MIN_SIZE, Store
+from fastsmtp.sinks.store import Store
+from fastsmtp.sinks.store_file import MIN_SIZE
 from tests.support.daemon import ROOT
 
 LOAD = (sys.executable, "-m", "tests.support.queue_load")
@@ -242,7 +243,7 @@ def test_a_removed_file_costs_one_451(path: str) -> None:
 def test_a_locked_file_means_451_while_it_is(
     path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("fastsmtp.sinks.store.BUSY_TIMEOUT", 0.2)
+    monkeypatch.setattr("fastsmtp.sinks.store_file.BUSY_TIMEOUT", 0.2)
 
     async def use(sink: Embedded, availability: Availability) -> None:
         other = sqlite3.connect(path, isolation_level=None)

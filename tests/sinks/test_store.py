@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from fastsmtp.payload import Outgoing
-from fastsmtp.sinks.store import MIN_SIZE, Store
+from fastsmtp.sinks.store import Store
 from fastsmtp.sinks.store_errors import StoreError, StoreFullError
+from fastsmtp.sinks.store_file import MIN_SIZE
 
 
 def row(id: str, tail: bytes | bytearray = b"tail", priority: int | None = None) -> Outgoing:

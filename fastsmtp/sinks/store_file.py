@@ -1,0 +1,220 @@
+"""One SQLite file that is ours: made, opened, brought up to date, and kept within its size.
+
+Gives its connection, on which transactions are the caller's. Knows nothing of what a message is.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from fastsmtp.sinks.store_errors import (
+    BUSY_TIMEOUT,
+    FULL,
+    StoreError,
+    StoreFullError,
+    explained,
+)
+from fastsmtp.sinks.store_schema import APPLICATION_ID, SCHEMA_VERSION, upgrade
+
+PAGE_SIZE = 8192
+"""Octets; three rows of 2.5 KB fit a page, of 4,096 one would."""
+
+MAX_SIZE = 8 << 40
+"""Octets; more than anybody has, less than SQLite's page numbers can count."""
+
+RESERVE = 16 << 20
+"""Octets of the disk that mail never takes: on a disk filled to the brim, SQLite could not even
+delete."""
+
+MIN_SIZE = 1 << 20
+"""Octets; a smaller limit would not hold the empty file, its WAL and a message."""
+
+STEP = 500
+"""Rows deleted, or pages given back, in one transaction: a daemon's commits come in between."""
+
+
+class StoreFile:
+    """One open file; see `store.Store` for the arguments and what is raised."""
+
+    def __init__(self, path: str, maxsize: int, *, create: bool) -> None:
+        if maxsize < MIN_SIZE:
+            raise ValueError(f"{path}: a limit of {maxsize} bytes; at least {MIN_SIZE} are needed")
+        self.path = os.path.abspath(path)
+        self._maxsize = maxsize
+        if create:
+            _create(self.path)
+        self._inode = _inode(self.path)
+        with explained(self.path):
+            self.db = sqlite3.connect(
+                f"{Path(self.path).as_uri()}?mode=rw",
+                uri=True,
+                timeout=BUSY_TIMEOUT,
+                isolation_level=None,  # transactions are ours
+                check_same_thread=False,
+            )
+        try:
+            with explained(self.path):
+                self._prepare_in_time()
+        except BaseException:
+            self.db.close()
+            raise
+        longest = self.db.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+        # Within `maxsize` it is twice: in the WAL, then in the file.
+        self.max_body = min(longest, maxsize * 49 // 100) - 128 * 1024
+        """Octets of the largest body that a row takes: SQLite's limit and `maxsize` set it."""
+
+    def _prepare_in_time(self) -> None:
+        """SQLite itself does not wait for others at every step of the change to its WAL."""
+        deadline = monotonic() + BUSY_TIMEOUT
+        while True:
+            try:
+                return self._prepare()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or monotonic() > deadline:
+                    raise
+            sleep(0.01)
+
+    def _prepare(self) -> None:
+        """Look whose file it is before anything in it changes, then make it ours."""
+        with self.transaction("DEFERRED"):  # another process may be making it at this moment
+            empty = not self.value("SELECT count(*) FROM sqlite_master")
+            application = self.value("PRAGMA application_id")
+            version = self.value("PRAGMA user_version")
+        if empty and application in (0, APPLICATION_ID):
+            self.db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+            self.db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # `purge` gives space back
+        elif application != APPLICATION_ID:
+            raise StoreError(f"{self.path}: this SQLite file is no queue of fastsmtp")
+        elif version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path}: written by a newer fastsmtp (schema {version}, this one knows "
+                f"{SCHEMA_VERSION}): use that one, or another file"
+            )
+        if self.value("PRAGMA journal_mode = WAL") != "wal":
+            raise StoreError(
+                f"{self.path}: SQLite's write-ahead log does not work here (a network file "
+                "system?): choose a path on a local disk"
+            )
+        self.db.execute("PRAGMA synchronous = FULL")
+        self.db.execute(f"PRAGMA journal_size_limit = {16 << 20}")
+        if version < SCHEMA_VERSION:
+            with self.transaction():
+                upgrade(self.db)
+        self.value("SELECT max(seq) FROM messages")  # the first look makes the WAL
+
+    def value(self, sql: str, *parameters: object) -> Any:
+        """The first column of the first row."""
+        return self.db.execute(sql, parameters).fetchone()[0]
+
+    @contextmanager
+    def transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        """Commits at its end, or takes all back where an exception leaves it."""
+        self.db.execute(f"BEGIN {kind}")
+        try:
+            yield
+            self.db.execute("COMMIT")
+        except BaseException:
+            if self.db.in_transaction:  # SQLite itself rolls back on some errors
+                self.db.execute("ROLLBACK")
+            raise
+
+    def check(self) -> None:
+        """Raises StoreError where somebody has removed the file: SQLite would go on to write."""
+        with suppress(FileNotFoundError):
+            if self._inode == _inode(self.path) and self._wal_size() >= 0:
+                return
+        raise StoreError(f"{self.path}: was removed or replaced while it was in use")
+
+    def close(self) -> None:
+        """Let go of the file; whoever is the last to do so brings the WAL into it."""
+        with suppress(sqlite3.Error):  # what is in the WAL is safe there
+            self.db.close()
+
+    # Its size
+
+    def octets(self) -> int:
+        """Of disk that the file takes now, its WAL included."""
+        return os.stat(self.path).st_size + self._wal_size()
+
+    def room(self) -> int:
+        """Octets that fit still, by the limit and by the disk; an estimate."""
+        used = self.value("PRAGMA page_count") - self.value("PRAGMA freelist_count")
+        return (self._page_limit(0, 0) - int(used)) * PAGE_SIZE
+
+    def limit_pages(self, octets: int, rows: int) -> None:
+        """Let the file grow so far only that a WAL with `rows` new rows has room beside it.
+
+        Raises StoreFullError where it is larger already.
+        """
+        limit = self._page_limit(octets, rows)
+        if limit < self.value("PRAGMA page_count"):
+            raise StoreFullError(f"{self.path}: {FULL}")
+        self.db.execute(f"PRAGMA max_page_count = {limit}")
+
+    def shrink(self, octets: int, rows: int) -> None:
+        """Make room for `rows` new rows out of the WAL, and out of what was deleted in the file."""
+        self.checkpoint()
+        self._vacuum(self.value("PRAGMA page_count") - self._page_limit(octets, rows))
+        self.checkpoint()
+
+    def give_back(self) -> None:
+        """Give all unused pages, and the WAL, back to the disk."""
+        self._vacuum(self.value("PRAGMA freelist_count"))
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Bring the WAL into the file and empty it, where no reader is in the way."""
+        self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _page_limit(self, octets: int, rows: int) -> int:
+        """Pages that the file may have, so that the WAL with `rows` in it has room beside it."""
+        wal = octets + octets // 128 + (rows + 8) * PAGE_SIZE
+        disk = os.statvfs(self.path)
+        limit = min(
+            self._maxsize - self._wal_size(),
+            os.stat(self.path).st_size + disk.f_bavail * disk.f_frsize - RESERVE,
+        )
+        return (limit - wal) // PAGE_SIZE
+
+    def _vacuum(self, pages: int) -> None:
+        """Give back unused pages, a few hundred in a transaction."""
+        for left in range(min(pages, self.value("PRAGMA freelist_count")), 0, -STEP):
+            # execute() would take one step of it, which is one page.
+            self.db.executescript(f"PRAGMA incremental_vacuum({min(left, STEP)})")
+
+    def _wal_size(self) -> int:
+        return os.stat(self.path + "-wal").st_size
+
+
+def _inode(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _create(path: str) -> None:
+    """An empty file, mode 0600 (SQLite gives its WAL the same), in folders that are 0700.
+
+    A file that exists is not touched: to close it would drop the locks of this process on it.
+    """
+    _create_folder(os.path.dirname(path))
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def _create_folder(path: str) -> None:
+    """Make the folder and those above it, so that they are still there after a power cut."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    _create_folder(parent)
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    descriptor = os.open(parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,18 +1,22 @@
 """Mail on disk: one SQLite file, one row for each recipient's message, in the order of arrival.
 
-Takes batches of `Outgoing`: when `add` has returned, the batch is on the disk and survives a power
-cut (WAL, synchronous FULL); when it raised, nothing of it is stored. Several processes may use one
-file at once; a call waits up to `BUSY_TIMEOUT` for the others.
+What all recipients of a message share is in the file once, and in memory once where they are read
+together. Takes batches of `Outgoing`: when `add` has returned, the batch is on the disk and
+survives a power cut (WAL, synchronous FULL); when it raised, nothing of it is stored. Several
+processes may use one file at once; a call waits up to `BUSY_TIMEOUT` for the others.
 Knows neither threads, event loops nor SMTP. An instance belongs to one thread at a time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from time import time
 from typing import Any, NamedTuple
 
 from fastsmtp.payload import Outgoing
-from fastsmtp.sinks.store_errors import StoreFullError, explained
+from fastsmtp.route import Route
+from fastsmtp.sinks.store_errors import DAMAGED, StoreError, StoreFullError, explained
 from fastsmtp.sinks.store_file import MAX_SIZE, STEP, StoreFile
+from fastsmtp.sinks.store_schema import ELSEWHERE
 
 HEAD = 16 * 1024
 """Octets of a tail that a list reads."""
@@ -24,7 +28,24 @@ more copies of it in memory."""
 ROWS_PER_INSERT = 64
 """Each statement lets go of the GIL, and may have to wait 5 ms to get it back from a busy loop."""
 
-INSERT = "INSERT INTO messages (id, priority, encoding, stored, prefix, tail) VALUES "
+_PLAIN = "INSERT INTO messages (id, priority, encoding, stored, prefix, tail) VALUES "
+_SIX = "(?,?,?,?,?,?)"
+_FULL = _PLAIN.replace(") VALUES", ", exchange, routing_key, seq, content) VALUES")
+_CONTENTS = "INSERT INTO contents (id, tail) VALUES "
+
+_NEXT = """
+SELECT 1 + max(
+    coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0),
+    coalesce((SELECT max(seq) FROM messages), 0)
+)
+"""
+"""The seq that SQLite would give to the next row."""
+
+_COLUMNS = "seq, id, priority, encoding, prefix, tail, exchange, routing_key, content"
+"""What `_messages` makes a message of."""
+
+_WITH_CONTENTS = "messages LEFT JOIN contents ON contents.id = content"
+_TAIL_SIZE = "coalesce(length(contents.tail), length(messages.tail))"  # reads no tail
 
 
 class Entry(NamedTuple):
@@ -60,40 +81,60 @@ class Store:
         Raises StoreFullError or StoreError; no body may be larger than `max_body`.
         """
         self._file.check()
+        holders = _holders(rows)
         octets = sum([len(row.prefix) + len(row.tail) for row in rows])
+        octets -= sum([len(rows[n].tail) for n, holder in holders.items() if n != holder])
         try:
-            self._add(rows, octets)
+            self._add(rows, holders, octets)
         except StoreFullError:
             with explained(self.path):
                 self._file.shrink(octets, len(rows))
-            self._add(rows, octets)
+            self._add(rows, holders, octets)
 
-    def _add(self, rows: Sequence[Outgoing], octets: int) -> None:
+    def _add(self, rows: Sequence[Outgoing], holders: dict[int, int], octets: int) -> None:
         now = int(time())
         with explained(self.path):
             self._file.limit_pages(octets, len(rows))
             with self._file.transaction():
+                if holders or any(row.route for row in rows):
+                    self._add_full(rows, holders, now)
+                    return
                 for first in range(0, len(rows), ROWS_PER_INSERT):
-                    self._insert(rows[first : first + ROWS_PER_INSERT], now)
+                    values: list[object] = []
+                    for row in rows[first : first + ROWS_PER_INSERT]:
+                        values += (row.id, row.priority, row.encoding, now, row.prefix, row.tail)
+                    self._db.execute(_PLAIN + ",".join([_SIX] * (len(values) // 6)), values)
 
-    def _insert(self, rows: Sequence[Outgoing], now: int) -> None:
-        values: list[Any] = []
-        places = []
-        large = []
-        for row in rows:
-            tail: Any = row.tail
-            place = "(?,?,?,?,?,?)"
+    def _add_full(self, rows: Sequence[Outgoing], holders: dict[int, int], now: int) -> None:
+        """Insert rows of which some name a content or have a route.
+
+        The other columns cost time: a batch that does without them does not come here.
+        """
+        first = self._file.value(_NEXT)
+        self._add_contents(
+            [(first + n, rows[n].tail) for n, holder in holders.items() if n == holder]
+        )
+        values = []
+        for n, row in enumerate(rows):
+            content = first + holders[n] if n in holders else None
+            tail = row.tail if content is None else ELSEWHERE
+            plain = (row.id, row.priority, row.encoding, now, row.prefix, tail)
+            route = (row.route.exchange, row.route.routing_key) if row.route else (None, None)
+            values.append((*plain, *route, first + n, content))
+        self._insert(_FULL, "(?,?,?,?,?,?,?,?,?,?)", values)
+
+    def _add_contents(self, contents: list[tuple[int, bytes | bytearray]]) -> None:
+        self._insert(_CONTENTS, "(?,?)", [one for one in contents if len(one[1]) < LARGE])
+        for id, tail in contents:
             if len(tail) >= LARGE:
-                large.append(row)
-                tail = len(tail)
-                place = "(?,?,?,?,?,zeroblob(?))"
-            places.append(place)
-            values += (row.id, row.priority, row.encoding, now, row.prefix, tail)
-        self._db.execute(INSERT + ",".join(places), values)
-        for row in large:
-            seq = self._file.value("SELECT seq FROM messages WHERE id = ?", row.id)
-            with self._db.blobopen("messages", "tail", seq) as blob:
-                blob.write(row.tail)
+                self._db.execute(_CONTENTS + "(?,zeroblob(?))", (id, len(tail)))
+                with self._db.blobopen("contents", "tail", id) as blob:
+                    blob.write(tail)
+
+    def _insert(self, into: str, place: str, values: Sequence[tuple[object, ...]]) -> None:
+        for first in range(0, len(values), ROWS_PER_INSERT):
+            some = values[first : first + ROWS_PER_INSERT]
+            self._db.execute(into + ",".join([place] * len(some)), [*chain.from_iterable(some)])
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete these messages in one transaction; how many there were. Raises StoreError."""
@@ -157,12 +198,15 @@ class Store:
         found = []
         with explained(self.path), self._file.transaction("DEFERRED"):
             rows = self._db.execute(
-                "SELECT seq, id, stored, length(prefix) + length(tail), prefix FROM messages "
-                "WHERE seq > ? ORDER BY seq LIMIT ?",
+                f"SELECT seq, messages.id, stored, length(prefix) + {_TAIL_SIZE}, prefix, content "
+                f"FROM {_WITH_CONTENTS} WHERE seq > ? ORDER BY seq LIMIT ?",
                 (after, limit),
             )
-            for seq, id, stored, size, prefix in rows:
-                with self._db.blobopen("messages", "tail", seq, readonly=True) as tail:
+            for seq, id, stored, size, prefix, content in rows:
+                place = (
+                    ("messages", "tail", seq) if content is None else ("contents", "tail", content)
+                )
+                with self._db.blobopen(*place, readonly=True) as tail:
                     found.append(Entry(seq, id, stored, size, prefix + tail.read(HEAD)))
         return found
 
@@ -183,35 +227,54 @@ class Store:
     def get(self, id: str) -> Outgoing | None:
         """One message, or None where it is not there (any more). Raises StoreError."""
         with explained(self.path):
-            row = self._db.execute(
-                "SELECT id, priority, encoding, prefix, tail FROM messages WHERE id = ?", (id,)
-            ).fetchone()
-            return None if row is None else Outgoing(*row)
+            rows = self._db.execute(f"SELECT {_COLUMNS} FROM messages WHERE id = ?", (id,))
+            return next((message for _, message in self._messages(rows)), None)
 
     def after(self, seq: int, limit: int, octets: int) -> list[tuple[int, Outgoing]]:
         """The next messages behind `seq`, each with its own seq, oldest first.
 
-        At most `limit`, their bodies `octets` together; the first is given however large it is.
-        Empty: there is none now. Raises StoreError.
+        At most `limit`, together `octets` of memory: those that share a content have one `tail`
+        object. The first is given however large it is. Empty: there is none now. Raises StoreError.
         """
         with explained(self.path), self._file.transaction("DEFERRED"):
-            last = None
-            sizes = self._db.execute(
-                "SELECT seq, length(prefix) + length(tail) FROM messages "  # reads no content
-                "WHERE seq > ? ORDER BY seq LIMIT ?",
-                (seq, limit),
-            )
-            for each, size in sizes:
-                octets -= size
-                if last is not None and octets < 0:
-                    break
-                last = each
             rows = self._db.execute(
-                "SELECT seq, id, priority, encoding, prefix, tail FROM messages "
-                "WHERE seq > ? AND seq <= ? ORDER BY seq",
-                (seq, last),
+                f"SELECT {_COLUMNS} FROM messages WHERE seq > ? AND seq <= ? ORDER BY seq",
+                (seq, self._last_within(seq, limit, octets)),
             )
-            return [(each, Outgoing(*row)) for each, *row in rows]
+            return list(self._messages(rows))
+
+    def _last_within(self, seq: int, limit: int, octets: int) -> int | None:
+        """The seq of the last row behind `seq` that fits; None where there is no row."""
+        last = known = None
+        sizes = self._db.execute(
+            f"SELECT seq, length(prefix), {_TAIL_SIZE}, content FROM {_WITH_CONTENTS} "
+            "WHERE seq > ? ORDER BY seq LIMIT ?",
+            (seq, limit),
+        )
+        for each, prefix, tail, content in sizes:
+            octets -= prefix
+            if content is None or content != known:
+                octets -= tail
+                known = content
+            if last is not None and octets < 0:
+                break
+            last = each
+        return last
+
+    def _messages(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, Outgoing]]:
+        """What rows of `_COLUMNS` hold. Those that share a content follow each other."""
+        known, shared = None, b""
+        for seq, id, priority, encoding, prefix, own, exchange, routing_key, content in rows:
+            if content is not None and content != known:
+                known, shared = content, self._content(content, id)
+            tail = own if content is None else shared
+            route = None if exchange is None else Route.of(exchange, routing_key)
+            yield seq, Outgoing(id, priority, encoding, prefix, tail, route)
+
+    def _content(self, content: int, id: str) -> bytes:
+        for (tail,) in self._db.execute("SELECT tail FROM contents WHERE id = ?", (content,)):
+            return bytes(tail)
+        raise StoreError(f"{self.path}: message {id} has lost its content: {DAMAGED}")
 
     def room(self) -> int:
         """Octets that fit still, by the limit and by the disk; an estimate. Raises StoreError."""
@@ -226,3 +289,20 @@ class Store:
     def close(self) -> None:
         """Let go of the file; whoever is the last to do so brings the WAL into it."""
         self._file.close()
+
+
+def _holders(rows: Sequence[Outgoing]) -> dict[int, int]:
+    """For each row whose tail goes into `contents`, the first row with that tail; by their places.
+
+    Rows of one message follow each other and share one `tail` object.
+    """
+    holders = {}
+    first, previous = 0, None
+    for place, row in enumerate(rows):
+        if row.tail is previous:
+            holders[first] = holders[place] = first
+        else:
+            first, previous = place, row.tail
+            if len(previous) >= LARGE:
+                holders[place] = place
+    return holders

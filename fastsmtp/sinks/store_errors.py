@@ -17,11 +17,12 @@ class StoreFullError(StoreError):
 
 
 FULL = "the disk, or the queue, is full"
+DAMAGED = "the file is damaged; SQLite's command .recover may save what is in it"
 
 _WORDS = {
     sqlite3.SQLITE_FULL: FULL,
     sqlite3.SQLITE_NOTADB: "this file is no SQLite database",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged; SQLite's command .recover may save what is in it",
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
     sqlite3.SQLITE_BUSY: f"another process kept it locked for {BUSY_TIMEOUT} s",
     sqlite3.SQLITE_READONLY: "may not be written by this user, or its disk is read-only",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened by this user",

@@ -150,10 +150,10 @@ class StoreFile:
 
         Raises StoreFullError where it is larger already.
         """
-        limit = self._page_limit(octets, rows)
-        if limit < self.value("PRAGMA page_count"):
+        limit = max(1, self._page_limit(octets, rows))
+        # SQLite says what the limit is now: what the file has, where that is more.
+        if self.value(f"PRAGMA max_page_count = {limit}") > limit:
             raise StoreFullError(f"{self.path}: {FULL}")
-        self.db.execute(f"PRAGMA max_page_count = {limit}")
 
     def shrink(self, octets: int, rows: int) -> None:
         """Make room for `rows` new rows out of the WAL, and out of what was deleted in the file."""

@@ -3,12 +3,23 @@
 Takes a connection with an open transaction; makes the tables in an empty file and brings those of
 an older fastsmtp up to date. No step reads or copies mail, so each takes as long for 10 GB as for
 an empty file.
+
+A message is a row of `messages` for each recipient. Its JSON body is `prefix` || `tail`. Where
+`content` is not NULL, the tail is in the row of `contents` that it names instead: once for all
+recipients of a message, or because it is large.
 """
 
 import sqlite3
 
 APPLICATION_ID = 0x46534D51
 """What `file` and we know our files by (PRAGMA application_id): "FSMQ"."""
+
+ELSEWHERE = 0
+"""What `messages.tail` holds where the tail is in `contents`.
+
+It is a number, so that a process of schema 1 that still has the file open fails on it: it must not
+take an empty tail for the message and publish that.
+"""
 
 _SCHEMA_1 = """
 CREATE TABLE messages (
@@ -22,7 +33,36 @@ CREATE TABLE messages (
 )
 """
 
-_STEPS = ((_SCHEMA_1, f"PRAGMA application_id = {APPLICATION_ID}"),)
+_CONTENTS = """
+CREATE TABLE contents (
+    id   INTEGER PRIMARY KEY,  -- seq of the first message that names it; the others follow that one
+    tail BLOB NOT NULL
+)
+"""
+
+_LAST_ONE_OUT = """
+CREATE TRIGGER last_one_out AFTER DELETE ON messages WHEN old.content IS NOT NULL
+BEGIN
+    DELETE FROM contents WHERE id = old.content AND old.content IS NOT
+        (SELECT content FROM messages WHERE seq >= old.content ORDER BY seq LIMIT 1);
+END
+"""
+# A trigger, so that processes of schema 1 that have the file open leave no content behind. It needs
+# no index, whose making would read the whole file: messages that share a content follow each other,
+# so the next one from the content's id on is one of them, or there is none.
+
+_STEPS = (
+    (_SCHEMA_1, f"PRAGMA application_id = {APPLICATION_ID}"),
+    (
+        "ALTER TABLE messages ADD COLUMN exchange TEXT",  # NULL, as routing_key: by the settings
+        "ALTER TABLE messages ADD COLUMN routing_key TEXT",  # of the day that it is published
+        "ALTER TABLE messages ADD COLUMN headers TEXT",  # AMQP headers, a JSON object; NULL so far
+        "ALTER TABLE messages ADD COLUMN checksum INTEGER",  # NULL so far
+        "ALTER TABLE messages ADD COLUMN content INTEGER",  # an id of `contents`
+        _CONTENTS,
+        _LAST_ONE_OUT,
+    ),
+)
 """What leads from each version to the next: the first step from an empty file to schema 1."""
 
 SCHEMA_VERSION = len(_STEPS)

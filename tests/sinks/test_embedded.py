@@ -309,11 +309,14 @@ def test_two_sinks_may_share_a_file(path: str) -> None:
     assert len(stored(path)) == 200
 
 
-def test_kill_9_under_load_loses_nothing_that_was_answered(path: str) -> None:
+@pytest.mark.parametrize("recipients", [1, 3])
+def test_kill_9_under_load_loses_nothing_that_was_answered(path: str, recipients: int) -> None:
     answered: list[str] = []
     for _ in range(3):
         process = subprocess.Popen(
-            [*LOAD, path, "1000000", "40", "100000"], cwd=ROOT, stdout=subprocess.PIPE
+            [*LOAD, path, "1000000", "40", "100000", str(recipients)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
         )
         assert process.stdout
         answered += [process.stdout.readline().decode().split()[0] for _ in range(200)]
@@ -322,10 +325,17 @@ def test_kill_9_under_load_loses_nothing_that_was_answered(path: str) -> None:
         answered += [line.split()[0] for line in rest]
         process.stdout.close()
         assert process.wait() == -signal.SIGKILL
+    store = Store(path)
+    assert {entry.size for entry in store.entries(limit=1_000_000)} <= {
+        len(f"token-{id}-") + 100_000 for id in (answered[0], f"{answered[0]}R1")
+    }
+    store.close()
     ids = stored(path)
     assert len(answered) >= 600
     assert set(answered) <= set(ids)
-    assert len(ids) - len(answered) <= 3 * 40  # no more than were in flight
+    whole = [f"{id}{end}" for id in ids if "R" not in id for end in ("", "R1", "R2")[:recipients]]
+    assert ids == whole
+    assert len(ids) // recipients - len(answered) <= 3 * 40  # no more than were in flight
 
 
 def test_no_answer_leaves_before_its_row_is_synced(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ def row(id: str, tail: bytes | bytearray = b"tail", priority: int | None = None)
 
 
 def rows(first: int, number: int, tail: bytes = b"tail") -> list[Outgoing]:
-    return [row(f"ID{n:08}", tail) for n in range(first, first + number)]
+    """Messages with a recipient each: no two have the same tail object."""
+    return [row(f"ID{n:08}", bytes(memoryview(tail))) for n in range(first, first + number)]
 
 
 def fields(message: Outgoing | None) -> tuple[object, ...]:
@@ -168,10 +169,10 @@ def test_a_missing_file_is_only_made_on_demand(path: str) -> None:
 def test_a_newer_file_is_left_alone(path: str) -> None:
     Store(path, create=True).close()
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 2")
+    db.execute("PRAGMA user_version = 3")
     db.close()
     before = Path(path).read_bytes()
-    with pytest.raises(StoreError, match=r"written by a newer fastsmtp \(schema 2, .*knows 1\)"):
+    with pytest.raises(StoreError, match=r"written by a newer fastsmtp \(schema 3, .*knows 2\)"):
         Store(path, create=True)
     assert Path(path).read_bytes() == before
 

@@ -1,7 +1,9 @@
 """A process that puts mail into an embedded queue: `python -m tests.support.queue_load`.
 
-Arguments: file, messages to put, messages in flight, octets of a tail. Each answer is one write
-to standard output: "ID stored" or "ID 451"; each row holds "token-ID-". Ends when all are answered.
+Arguments: file, messages to put, messages in flight, octets of a tail, recipients of a message (1).
+The recipients share the tail; behind the first one, whose row has the message's id, rows have the
+id and their number. Each answer is one write to standard output: "ID stored" or "ID 451"; each row
+holds "token-ID-". Ends when all are answered.
 """
 
 import asyncio
@@ -15,7 +17,7 @@ from fastsmtp.sinks.embedded import Embedded
 from fastsmtp.sinks.queue_counters import QueueCounters
 
 
-async def main(path: str, messages: int, in_flight: int, octets: int) -> None:
+async def main(path: str, messages: int, in_flight: int, octets: int, recipients: int = 1) -> None:
     sink = Embedded(path, 1 << 30, Availability(1 << 30), QueueCounters())
     await sink.start()
     finished = asyncio.Event()
@@ -25,12 +27,16 @@ async def main(path: str, messages: int, in_flight: int, octets: int) -> None:
         nonlocal sent
         sent += 1
         id = f"{os.getpid():08}X{sent:08}"
-        sink.put([Outgoing(id, None, "", b"token-%b-" % id.encode(), b"x" * octets)], answer(id))
+        ids = [id, *(f"{id}R{n}" for n in range(1, recipients))]
+        tail = b"x" * octets
+        sink.put(
+            [Outgoing(one, None, "", b"token-%b-" % one.encode(), tail) for one in ids], answer(id)
+        )
 
     def answer(id: str) -> Settle:
         def settle(outcomes: Outcomes) -> None:
             nonlocal answered
-            (reply,) = outcomes
+            (reply,) = set(outcomes)
             os.write(1, f"{id} {reply.code if reply else 'stored'}\n".encode())
             answered += 1
             if sent < messages:

@@ -9,6 +9,7 @@ window bounds what is in memory.
 
 import asyncio
 import math
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 
@@ -21,7 +22,10 @@ from fastsmtp.sinks.store import Store
 
 WINDOW_ROWS = 2000
 WINDOW_OCTETS = 32 << 20
-"""Of what was read and is not settled; a row that does not fit is the last one beside them."""
+"""Of what was read and is not settled; a row that does not fit is the last one beside them.
+
+A tail that rows share counts once, as it is in memory once.
+"""
 
 DELETE_DELAY = 0.1
 """Seconds that a stored row waits for others, to be deleted in one transaction with them."""
@@ -52,6 +56,7 @@ class Drain:
         self._sink = sink
         self._availability = availability
         self._octets = 0  # of the bodies in flight
+        self._tails: Counter[int] = Counter()  # rows in flight with a tail, by its identity
         self._settled: list[tuple[Outgoing, Reply | None]] = []  # that `_count` will take
         self._to_delete: list[str] = []  # ids
         self._reading = True
@@ -97,7 +102,7 @@ class Drain:
 
     def _put(self, row: Outgoing) -> None:
         self.in_flight += 1
-        self._octets += row.size
+        self._hold(row)
         self._sink.put((row,), partial(self._settle, row))
 
     def _settle(self, row: Outgoing, outcomes: Outcomes) -> None:
@@ -110,7 +115,7 @@ class Drain:
         settled, self._settled = self._settled, []
         for row, reply in settled:
             self.in_flight -= 1
-            self._octets -= row.size
+            self._let_go(row)
             if reply is None:
                 self.stored += 1
                 self._to_delete.append(row.id)
@@ -123,6 +128,18 @@ class Drain:
                     self.reasons.append((row.id, reply))
         if not self.in_flight or (self._reading and self._has_room()):
             self._wake.set()
+
+    def _hold(self, row: Outgoing) -> None:
+        tail = id(row.tail)
+        self._octets += len(row.prefix) if tail in self._tails else row.size
+        self._tails[tail] += 1
+
+    def _let_go(self, row: Outgoing) -> None:
+        tail = id(row.tail)
+        self._tails[tail] -= 1
+        self._octets -= len(row.prefix) if self._tails[tail] else row.size
+        if not self._tails[tail]:
+            del self._tails[tail]
 
     def _has_room(self) -> bool:
         """Enough for a read that is worth its while."""

@@ -463,6 +463,33 @@ def test_the_window_is_bounded_in_rows_and_octets(path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_tail_that_rows_share_counts_once_in_the_window(path: Path) -> None:
+    half = drains.WINDOW_ROWS // 2
+    tail = bytes(10 << 20)
+    shared = [Outgoing(f"A{n:04}", None, "", b"{", tail) for n in range(2 * half + 10)]
+    large = [row(n, 10 << 20) for n in range(4)]
+    whole = Store(str(path), create=True)
+    whole.add(shared)
+    whole.add(large)
+    whole.close()
+
+    async def main() -> None:
+        store, sink = Store(str(path)), Slow()
+        running = asyncio.create_task(Drain(store, sink, Availability(1 << 30)).run())
+        await until(lambda: len(sink.waiting) == 2 * half, 20)
+        order = sink.answer(half)
+        await until(lambda: len(sink.waiting) == half + 10 + 1, 20)  # two tails of 10 MiB, or three
+        assert len({id(one.tail) for one, _ in sink.waiting}) <= 3
+        while not running.done():
+            order += sink.answer(100)
+            await asyncio.sleep(0.01)
+        await running
+        store.close()
+        assert order == [one.id for one in (*shared, *large)]
+
+    asyncio.run(main())
+
+
 def test_a_row_is_deleted_after_its_answer_and_soon(path: Path) -> None:
     fill(path, [row(n) for n in range(10)])
 

@@ -57,6 +57,7 @@ ELSEWHERE = {
     "sinks.queue_counters": "sinks/test_queue_file.py, process/test_exposition.py",
     "sinks.rabbitmq.counters": "sinks/rabbitmq/test_publisher.py, process/test_exposition.py",
     "sinks.store_errors": "sinks/test_store.py",
+    "sinks.store_file": "sinks/test_store.py, sinks/test_embedded.py",
     "sinks.rabbitmq.broker": "sinks/test_table.py, process/test_cli.py",
     "sinks.rabbitmq.compression": "sinks/rabbitmq/test_publisher.py",
     "sinks.rabbitmq.examination": "process/test_cli.py",

@@ -143,8 +143,7 @@ class Embedded:
         except StoreFullError as error:
             if len(batch) > 1:
                 return [settled for one in batch for settled in self._commit([one])]
-            self._fill(error)
-            return _all(batch, replies.NO_SPACE)
+            return _all(batch, self._no_room(error, batch[0][0]))
         except Exception as error:  # whatever it is, the senders keep their mail
             self._fail(error)
             return _all(batch, replies.NOT_STORED)
@@ -155,6 +154,26 @@ class Embedded:
         if self._store is None:
             self._store = Store(self._path, self._maxsize, create=True)
         return self._store
+
+    def _no_room(self, error: StoreFullError, rows: Sequence[Outgoing]) -> Reply:
+        """The reply to a message that does not fit; smaller ones are taken where they do."""
+        try:
+            store = self._opened()
+            if not store.can_hold(rows):
+                return replies.TOO_LARGE
+            if self._has_room(store):
+                return replies.NO_SPACE
+        except StoreFullError:
+            pass
+        except Exception as other:
+            self._fail(other)
+            return replies.NOT_STORED
+        self._fill(error)
+        return replies.NO_SPACE
+
+    def _has_room(self, store: Store) -> bool:
+        """Whether mail of ordinary size fits."""
+        return store.room() >= min(1 << 20, self._maxsize // 4)
 
     def _fill(self, error: StoreFullError) -> None:
         if not self._full:
@@ -168,13 +187,13 @@ class Embedded:
         try:
             store = self._opened()
             store.checkpoint()
-            room = store.room()
+            has_room = self._has_room(store)
         except StoreFullError:
             return
         except Exception as error:
             self._fail(error)
             return
-        if room >= min(1 << 20, self._maxsize // 4):
+        if has_room:
             self._full = False
             log.info("%s has room again", self)
             self._loop.call_soon_threadsafe(self._refuse, None)

@@ -82,14 +82,17 @@ class Store:
         """
         self._file.check()
         holders = _holders(rows)
-        octets = sum([len(row.prefix) + len(row.tail) for row in rows])
-        octets -= sum([len(rows[n].tail) for n, holder in holders.items() if n != holder])
+        octets = _octets(rows, holders)
         try:
             self._add(rows, holders, octets)
         except StoreFullError:
             with explained(self.path):
                 self._file.shrink(octets, len(rows))
             self._add(rows, holders, octets)
+
+    def can_hold(self, rows: Sequence[Outgoing]) -> bool:
+        """Whether `rows` would fit if nothing else were stored; an estimate."""
+        return self._file.can_hold(_octets(rows, _holders(rows)), len(rows))
 
     def _add(self, rows: Sequence[Outgoing], holders: dict[int, int], octets: int) -> None:
         now = int(time())
@@ -289,6 +292,12 @@ class Store:
     def close(self) -> None:
         """Let go of the file; whoever is the last to do so brings the WAL into it."""
         self._file.close()
+
+
+def _octets(rows: Sequence[Outgoing], holders: dict[int, int]) -> int:
+    """Octets of the rows' bodies in the file: a tail that rows share counts once."""
+    octets = sum([len(row.prefix) + len(row.tail) for row in rows])
+    return octets - sum([len(rows[n].tail) for n, holder in holders.items() if n != holder])
 
 
 def _holders(rows: Sequence[Outgoing]) -> dict[int, int]:

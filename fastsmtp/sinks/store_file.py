@@ -145,6 +145,11 @@ class StoreFile:
         used = self.value("PRAGMA page_count") - self.value("PRAGMA freelist_count")
         return (self._page_limit(0, 0) - int(used)) * PAGE_SIZE
 
+    def can_hold(self, octets: int, rows: int) -> bool:
+        """Whether `rows` rows of so many octets would fit an empty file and its WAL."""
+        in_file = octets + octets // 128 + 8 * PAGE_SIZE
+        return _wal_need(octets, rows) + in_file <= self._maxsize
+
     def limit_pages(self, octets: int, rows: int) -> None:
         """Let the file grow so far only that a WAL with `rows` new rows has room beside it.
 
@@ -172,13 +177,12 @@ class StoreFile:
 
     def _page_limit(self, octets: int, rows: int) -> int:
         """Pages that the file may have, so that the WAL with `rows` in it has room beside it."""
-        wal = octets + octets // 128 + (rows + 8) * PAGE_SIZE
         disk = os.statvfs(self.path)
         limit = min(
             self._maxsize - self._wal_size(),
             os.stat(self.path).st_size + disk.f_bavail * disk.f_frsize - RESERVE,
         )
-        return (limit - wal) // PAGE_SIZE
+        return (limit - _wal_need(octets, rows)) // PAGE_SIZE
 
     def _vacuum(self, pages: int) -> None:
         """Give back unused pages, a few hundred in a transaction."""
@@ -188,6 +192,11 @@ class StoreFile:
 
     def _wal_size(self) -> int:
         return os.stat(self.path + "-wal").st_size
+
+
+def _wal_need(octets: int, rows: int) -> int:
+    """Octets that a transaction with `rows` rows adds to the WAL at most."""
+    return octets + octets // 128 + (rows + 8) * PAGE_SIZE
 
 
 def _inode(path: str) -> tuple[int, int]:

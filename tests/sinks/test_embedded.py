@@ -179,6 +179,35 @@ def test_room_for_a_small_one_is_not_lost_to_a_large_one(path: str) -> None:
     with_sink(path, use, maxsize=4 << 20)
 
 
+def test_a_message_that_the_file_can_never_hold_is_552_and_others_are_taken(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def use(sink: Embedded, availability: Availability) -> None:
+        answers = await put(
+            sink, message("A"), message("B", 1 << 20, recipients=3000), message("C", 100)
+        )
+        assert answers == [None, replies.TOO_LARGE, None]
+        assert availability.refusal is None
+
+    with_sink(path, use, maxsize=20 << 20)
+    assert stored(path) == ["A0", "C0"]
+    assert "full" not in caplog.text
+
+
+def test_a_message_that_does_not_fit_now_leaves_room_for_others(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def use(sink: Embedded, availability: Availability) -> None:
+        assert await put(sink, *(message(f"A{n}", 4 << 20) for n in range(3))) == [None] * 3
+        for n in range(3):
+            assert await put(sink, message(f"B{n}", 7 << 20)) == [replies.NO_SPACE]
+            assert availability.refusal is None
+            assert await put(sink, message(f"C{n}")) == [None]
+
+    with_sink(path, use, maxsize=24 << 20)
+    assert "full" not in caplog.text
+
+
 def test_another_refusal_is_not_lifted(path: str) -> None:
     async def use(sink: Embedded, availability: Availability) -> None:
         await put(sink, *(message(f"A{n:03}", 20_000) for n in range(100)))

@@ -31,7 +31,7 @@ endef
 
 export FASTSMTP_BUILD FIRST_MAIL
 
-.PHONY: help run test test-all test-debian wheels lint debug sanitize fuzz soak bench bench-quick bench-peers bench-plot bench-compare profile docs clean tools
+.PHONY: help run check in-memory test test-all test-debian wheels lint debug sanitize fuzz faults bench bench-quick bench-peers bench-plot bench-compare profile docs clean tools
 
 help: ## say what there is (default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-13s %s\n", $$1, $$2 }'
@@ -82,7 +82,14 @@ run: $(VENV)/built-$(FASTSMTP_BUILD) ## start on 127.0.0.1:2525 with the embedde
 	@printf '%s\n' "$$FIRST_MAIL"
 	@exec $(BIN)/fastsmtp --smtp-ip 127.0.0.1 --smtp-port 2525 --rabbitmq-address none --queue-file $(RUN)/queue.db
 
-test: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools lint ## install what the tests need, build, lint, run all tests
+# Side by side: most of these tests wait more than they compute.
+check: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## build, lint, run every test that starts no process: under a minute
+	@$(MAKE) --no-print-directory -j 2 lint in-memory
+
+in-memory: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools
+	$(PYTEST) --in-memory -q -r fE -n $$((2 * $(JOBS))) --dist worksteal
+
+test: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools lint ## install what the tests need, build, lint, run all tests of every day
 	$(PYTEST) -n $(JOBS) --dist worksteal --durations 20
 
 # Interpreters by name or path; each has a virtual environment of its own.
@@ -129,12 +136,12 @@ sanitize: ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 		$(PYTEST) -n $(JOBS) --dist worksteal --ignore tests/whole/test_package.py \
 		--deselect tests/sinks/rabbitmq/test_publisher.py::test_large_bodies_stop_nobody
 
-fuzz: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## fuzz the parsers for FUZZ_SECONDS (60) each, then the property tests with 10,000 examples
+fuzz: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## long: fuzz the parsers for FUZZ_SECONDS (60) each, then the property tests with 10,000 examples
 	$(BIN)/python -m pip install -q --group fuzz || echo "atheris is not for this Python: chance takes its place"
 	for target in proxy parser content session confirms; do $(BIN)/python -m tests.fuzz $$target $(or $(FUZZ_SECONDS),60) || exit 1; done
 	$(PYTEST) -n $(JOBS) --timeout 0 -m hypothesis --hypothesis-profile fuzz
 
-soak: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## the ledger of lost mail with ROUNDS (20) times as many kills, reloads, restarts
+faults: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## long: the ledger of lost mail with ROUNDS (20) times as many kills, reloads, restarts
 	LEDGER_ROUNDS=$(or $(ROUNDS),20) $(PYTEST) tests/faults
 
 BENCH = tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/bench-tools $(VENV)/test-tools

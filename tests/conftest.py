@@ -9,6 +9,7 @@ from hypothesis import settings
 from tests.support import machine_code, rabbitmq
 from tests.support.daemon import ROOT, Daemon
 from tests.support.inbox import EmbeddedInbox, Inbox, RabbitmqInbox
+from tests.support.one_process import OneProcess
 
 if TYPE_CHECKING:
     from tests.support.sources import Sources
@@ -19,6 +20,16 @@ settings.register_profile("fuzz", deadline=None, max_examples=10_000)
 settings.load_profile("tests")
 
 BUILD = "python setup.py build_ext --inplace, or make lint"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    about = "skip every test that starts a process (a broker, a daemon, a command)"
+    parser.addoption("--in-memory", action="store_true", help=about)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--in-memory"):
+        config.pluginmanager.register(OneProcess())
 
 
 def pytest_sessionstart() -> None:

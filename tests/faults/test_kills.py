@@ -13,7 +13,7 @@ from tests.support.ports import lasting_port
 from tests.support.rabbitmq import Broker
 
 ROUNDS = int(os.environ.get("LEDGER_ROUNDS", "1"))
-"""How many times the usual number of kills: `make soak` makes it large."""
+"""How many times the usual number of kills: `make faults` makes it large."""
 
 Record = Callable[[str, object], None]
 

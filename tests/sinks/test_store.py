@@ -1,10 +1,10 @@
 """The file of the embedded queue, by what is in it and beside it."""
 
-import multiprocessing
 import os
 import sqlite3
 import stat
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from fastsmtp.payload import Outgoing
 from fastsmtp.sinks.store import Store
 from fastsmtp.sinks.store_errors import StoreError, StoreFullError
 from fastsmtp.sinks.store_file import MIN_SIZE
+from tests.support.daemon import ROOT
 
 
 def row(id: str, tail: bytes | bytearray = b"tail", priority: int | None = None) -> Outgoing:
@@ -275,21 +276,21 @@ def test_a_file_that_somebody_removed_takes_no_more(path: str, file: str) -> Non
     store.close()
 
 
-def add_many(path: str, first: int) -> None:
+def add_many(path: str, first: str) -> None:
     store = Store(path, 1 << 30, create=True)
-    for n in range(first, first + 200, 10):
+    for n in range(int(first), int(first) + 200, 10):
         store.add(rows(n, 10, bytes(2000)))
     store.close()
 
 
 def test_processes_that_start_at_once_share_a_file(path: str) -> None:
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=add_many, args=(path, n * 1000)) for n in range(4)]
+    script = "import sys; from tests.sinks.test_store import add_many; add_many(*sys.argv[1:])"
+    workers = [
+        subprocess.Popen([sys.executable, "-c", script, path, str(n * 1000)], cwd=ROOT)
+        for n in range(4)
+    ]
     for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-        assert worker.exitcode == 0
+        assert worker.wait(60) == 0
     store = Store(path)
     assert store.count() == 800
     store.close()

@@ -1,4 +1,4 @@
-"""sinks/rabbitmq/delivery: one answer per message, after its last recipient."""
+"""delivery: a message is settled once, after its last recipient, with one outcome per recipient."""
 
 import logging
 
@@ -6,41 +6,39 @@ import pytest
 
 from fastsmtp import replies
 from fastsmtp.replies import Reply
+from fastsmtp.sinks.base import Outcomes
 from fastsmtp.sinks.rabbitmq.delivery import Delivery
 
-BAD = replies.NOT_STORED
-WORSE = replies.INTERNAL
-MIXED = [(BAD, None, None), (None, BAD, None), (None, None, BAD)]
+LOST = replies.NOT_STORED
 
 
-class Told:
-    """What a delivery has said, in order."""
+class Heard:
+    """A delivery, and what it calls, in order."""
 
     def __init__(self, recipients: int) -> None:
-        self.heard: list[object] = []
-        self.delivery = Delivery(recipients, self.heard.append, lambda: self.heard.append("end"))
+        self.calls: list[object] = []
+        self.delivery = Delivery(recipients, self.calls.append, lambda: self.calls.append("end"))
 
 
-@pytest.mark.parametrize("outcomes", [(x,) * n for n in (1, 3) for x in (None, BAD)] + MIXED)
-def test_the_message_is_stored_where_every_recipient_is(outcomes: tuple[Reply | None, ...]) -> None:
-    told = Told(len(outcomes))
-    for outcome in outcomes:
-        assert told.heard == []
-        told.delivery.settle(outcome)
-    assert told.heard == [BAD if BAD in outcomes else None, "end"]
+@pytest.mark.parametrize(
+    "outcomes", [[None], [LOST], [None, LOST, None], [LOST, replies.UNROUTABLE, None], [None] * 3]
+)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_it_is_settled_after_the_last_recipient(
+    outcomes: list[Reply | None], backwards: bool
+) -> None:
+    heard = Heard(len(outcomes))
+    in_turn = list(enumerate(outcomes))
+    for position, outcome in reversed(in_turn) if backwards else in_turn:
+        assert heard.calls == []
+        heard.delivery.settle(position, outcome)
+    assert heard.calls == [outcomes, "end"]
 
 
-def test_the_first_failure_is_the_answer() -> None:
-    told = Told(3)
-    for outcome in (None, WORSE, BAD):
-        told.delivery.settle(outcome)
-    assert told.heard == [WORSE, "end"]
-
-
-def test_a_message_that_is_not_published_is_refused_once() -> None:
-    told = Told(3)
-    told.delivery.refuse(BAD)
-    assert told.heard == [BAD, "end"]
+def test_a_message_that_is_not_published_has_one_outcome_for_all() -> None:
+    heard = Heard(3)
+    heard.delivery.settle_all(LOST)
+    assert heard.calls == [[LOST] * 3, "end"]
 
 
 def test_an_error_in_what_follows_is_logged_and_the_message_ends(
@@ -48,9 +46,9 @@ def test_an_error_in_what_follows_is_logged_and_the_message_ends(
 ) -> None:
     ended: list[bool] = []
 
-    def fail(_: Reply | None) -> None:
+    def fail(_: Outcomes) -> None:
         raise ZeroDivisionError
 
-    Delivery(1, fail, lambda: ended.append(True)).settle(None)
+    Delivery(1, fail, lambda: ended.append(True)).settle(0, None)
     assert ended == [True]
     assert [record.levelno for record in caplog.records] == [logging.ERROR]

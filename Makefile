@@ -138,7 +138,7 @@ sanitize: ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 
 fuzz: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## long: fuzz the parsers for FUZZ_SECONDS (60) each, then the property tests with 10,000 examples
 	$(BIN)/python -m pip install -q --group fuzz || echo "atheris is not for this Python: chance takes its place"
-	for target in proxy parser content session confirms; do $(BIN)/python -m tests.fuzz $$target $(or $(FUZZ_SECONDS),60) || exit 1; done
+	for target in proxy parser content session confirms escape; do $(BIN)/python -m tests.fuzz $$target $(or $(FUZZ_SECONDS),60) || exit 1; done
 	$(PYTEST) -n $(JOBS) --timeout 0 -m hypothesis --hypothesis-profile fuzz
 
 faults: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## long: the ledger of lost mail with ROUNDS (20) times as many kills, reloads, restarts

@@ -55,12 +55,18 @@ WORDS: dict[str, list[bytes]] = {
         b"\x03\0\x01\0\0\0\x02", b"\x03\0\x02\0\0\0\x02", b"\x02\0\x01\0\x01\0\x01",
         b"\0\x3c\0\x50", b"\0\x3c\0\x78", b"\0\x3c\0\x32", b"\0\0\0\0\0\0\0\x09\0", b"\xce",
     ],
+    "escape": [
+        *NEWLINES, b'"', b"\\", b"\x7f", b"\x1f", b"x" * 127, b"y" * 76 + b"\r\n",
+        "\u00e9".encode(), "\u20ac".encode(), "\U0001f600".encode(), "\u07ff\u0800\uffff".encode(),
+        b"\xc0\xaf", b"\xe0\x9f\xbf", b"\xed\xa0\x80", b"\xf0\x8f\xbf\xbf", b"\xf4\x90\x80\x80",
+        b"\xff", b"\x80", b"\xe2\x82", b"\xf0\x9f",
+    ],
 }  # fmt: skip
 
 
 def seeds(target: str) -> Iterator[bytes]:
     """Whole inputs that reach far into the target."""
-    if target == "content":
+    if target in ("content", "escape"):
         for _, text in corpus.contents():
             if len(text) < 5000:
                 yield text

@@ -3,13 +3,18 @@
 How an input is split is drawn from the input itself, so that a failure repeats.
 """
 
+import base64
 import random
 import re
 import zlib
 from collections.abc import Callable, Iterator
 
+import orjson
+
 from fastsmtp import _content, _parser, _proxy, replies
+from fastsmtp._escape import Measure
 from fastsmtp._session import Rules, Session
+from fastsmtp._tail import Reader, Tail
 from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
@@ -21,6 +26,7 @@ from tests.oracle import confirms as confirms_oracle
 from tests.oracle import content as oracle
 
 MODES = {"normalize": _content.NORMALIZE, "reject": _content.REJECT, "keep": _content.KEEP}
+TEXT_OF = bytes.decode
 LIMIT = 2000  # octets of content, small enough to be passed
 REPLY_LINE = re.compile(rb"[2-5][0-9]{2}[ -][\x20-\x7e\x80-\xff]*\r\n")
 
@@ -161,10 +167,32 @@ def confirms(data: bytes) -> None:
     assert broken or others == expected.others
 
 
+def escape(data: bytes) -> None:
+    """Content in parts becomes the text that orjson or base64 makes of the whole."""
+    measure, spans = Measure(), [(part, 0, len(part)) for part in splits(data)]
+    for span in spans:
+        measure.add(*span)
+    try:
+        text = orjson.dumps(TEXT_OF(data))
+    except UnicodeDecodeError:
+        text = None
+    assert measure.is_utf8 == (text is not None)
+    expected = [(Tail.base64(b"", spans), b'"' + base64.b64encode(data) + b'"}')]
+    if text is not None:
+        expected.append((Tail.text(b"", spans, measure.size), text + b"}"))
+    for tail, end in expected:
+        reader = Reader(tail)
+        found = b"".join(reader.read(len(part)) for part in splits(data * 8 + bytes(99)))
+        assert found.endswith(b'"mime":' + end)
+        assert len(found) == tail.size
+        assert reader.left == 0
+
+
 TARGETS = {
     "proxy": proxy,
     "parser": parser,
     "content": content,
     "session": session,
     "confirms": confirms,
+    "escape": escape,
 }

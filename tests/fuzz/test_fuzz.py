@@ -21,3 +21,9 @@ def test_a_difference_is_found(monkeypatch):
     monkeypatch.setitem(targets.MODES, "keep", _content.NORMALIZE)
     with pytest.raises(AssertionError):
         targets.content(b"a\nb\r\n.\r\n")
+
+
+def test_a_difference_in_the_text_is_found(monkeypatch):
+    monkeypatch.setattr(targets, "TEXT_OF", lambda data: data.decode(errors="replace"))
+    with pytest.raises(AssertionError):
+        targets.escape(b"a\xffb")

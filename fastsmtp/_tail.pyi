@@ -1,0 +1,42 @@
+from typing import Self
+
+class Tail:
+    """The JSON text that all recipients of a message share; it follows each one's prefix.
+
+    It holds the content as it came. `bytes(tail)` is the whole text.
+    """
+
+    shared: bool
+    """Whether several recipients have it."""
+    @property
+    def size(self) -> int:
+        """Bytes of the text."""
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it keeps."""
+    @staticmethod
+    def of(text: bytes | bytearray) -> Tail:
+        """Take a text that is made already."""
+    @staticmethod
+    def text(head: bytes, spans: list[tuple[bytes | bytearray, int, int]], size: int) -> Tail:
+        """End `head`, an object's text so far, with the content as the string `mime`.
+
+        A span is (octets, start, stop); the content is all of them. `size` is the content's
+        `_escape.Measure.size`.
+        """
+    @staticmethod
+    def base64(head: bytes, spans: list[tuple[bytes | bytearray, int, int]]) -> Tail:
+        """The same with `mime-encoding` base64, for content that is no text."""
+    def __bytes__(self) -> bytes: ...
+
+class Reader:
+    """Goes through a `Tail` once."""
+
+    def __new__(cls, tail: Tail) -> Self: ...
+    @property
+    def tail(self) -> Tail: ...
+    @property
+    def left(self) -> int:
+        """Bytes that were not read yet."""
+    def read(self, octets: int) -> bytes:
+        """The next bytes of the text: `octets` of them, fewer only at the end."""

@@ -22,7 +22,16 @@ from bench.load import Load
 from bench.noise import Comparison
 from bench.rounds import WARM_UP, interleave
 from bench.servers import Discarding, Fastsmtp
-from bench.workloads import FANNED_OUT, KEPT_ALIVE, LARGE, PIPELINED, RECONNECT, STARTTLS
+from bench.workloads import (
+    FANNED_OUT,
+    KEPT_ALIVE,
+    LARGE,
+    MEGABYTE,
+    PIPELINED,
+    RECONNECT,
+    STARTTLS,
+    TEN_MEGABYTES,
+)
 from tests.support import postfix, rabbitmq
 from tests.support.daemon import ROOT
 
@@ -36,6 +45,8 @@ LOADS: dict[str, Load] = {
     "e": FANNED_OUT,
     "f": PIPELINED,
     "g": STARTTLS,
+    "o": MEGABYTE,
+    "p": TEN_MEGABYTES,
 }
 """The load of each workload that can be compared."""
 
@@ -122,7 +133,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=2, help="a round (2)")
     given = parser.parse_args()
     if unknown := set(given.workload) - LOADS.keys():
-        parser.error(f"(a) to (g) can be compared, not {', '.join(sorted(unknown))}")
+        parser.error(f"(a) to (g), (o) and (p) can be compared, not {', '.join(sorted(unknown))}")
     if given.rounds < LEAST_ROUNDS:
         parser.error(f"{given.rounds} rounds say nothing; at least {LEAST_ROUNDS}")
     if missing := postfix.MISSING or rabbitmq.MISSING:

@@ -36,14 +36,15 @@ class Discard:
 
     def put(self, message: Sequence[Outgoing], settle: Settle) -> None:
         for each in message:
-            content = each.tail[each.tail.index(b'"mime":') :]
+            tail = bytes(each.tail)
+            content = tail[tail.index(b'"mime":') :]
             if not self.equal:
                 self.content = content
             if content == self.content:
                 self.equal += 1
             else:
                 self.other += 1
-        self.last = (each.prefix, each.tail)
+        self.last = (each.prefix, tail)
         if not self.waiting:
             self.loop.call_soon(self.answer)
         self.waiting.append((settle, len(message)))

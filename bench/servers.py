@@ -185,7 +185,7 @@ class Embedded(OwnDaemon):
             found = store.count()
             assert found == messages, f"{found} messages for {messages} sent"
             ((_, first),) = store.after(0, 1, 1)
-            judge(first.prefix + first.tail)
+            judge(bytes(first))
             store.purge()
         finally:
             store.close()

@@ -19,6 +19,8 @@ from tests.support.rabbitmq import Broker
 KEPT_ALIVE = Load()
 RECONNECT = Load(reconnect=True)
 LARGE = Load(size=100_000, messages=3000)
+MEGABYTE = Load(size=1_000_000, sessions=8, messages=300)
+TEN_MEGABYTES = Load(size=10_000_000, sessions=4, messages=30)
 FANNED_OUT = Load(size=20_000, recipients=10, messages=2000)
 PIPELINED = Load(pipelined=True)
 STARTTLS = Load(tls=True, reconnect=True)
@@ -244,6 +246,20 @@ WORKLOADS = [
         f"Confirmed: {LARGE}",
         side_by_side("d", ALL, LARGE),
         [*by_cpu(0.30, GO), *by_cpu(0.50, NODE)],
+    ),
+    *(
+        Workload(
+            letter,
+            name,
+            f"Confirmed: {load}",
+            beside_the_least(letter, BOTH, load),
+            [*by_cpu(0.10, GO), *by_cpu(0.50, NODE), *THE_LEAST],
+            quick=False,
+        )
+        for letter, name, load in (
+            ("o", "megabyte", MEGABYTE),
+            ("p", "ten-megabytes", TEN_MEGABYTES),
+        )
     ),
     Workload(
         "e",

@@ -36,6 +36,7 @@ cdef class Content:
 
 cdef class HeaderScan:
     cdef readonly Py_ssize_t received
+    cdef readonly bint needs_more
     cdef readonly list cuts
 
     cdef Py_buffer buffer

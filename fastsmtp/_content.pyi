@@ -60,6 +60,9 @@ class HeaderScan:
     @property
     def cuts(self) -> list[tuple[int, int]]:
         """(start, stop) of each field that `lift` took, in order."""
+    @property
+    def needs_more(self) -> bool:
+        """Whether the walk ended where `content` does: what follows may belong to the block."""
     def run(self, octets: int) -> bool:
         """Walk on over at least `octets` more; true when the end of the block is reached.
 

@@ -280,6 +280,7 @@ cdef class HeaderScan:
             line = self.at
             if line == self.length:
                 self.close_field(line)
+                self.needs_more = True
                 self.done = True
             elif self.octets[line] == c" " or self.octets[line] == c"\t":
                 self.done = self.field < 0  # a continuation of nothing is no field
@@ -317,7 +318,10 @@ cdef class HeaderScan:
         self.name_end = at
         while at < self.length and (self.octets[at] == c" " or self.octets[at] == c"\t"):
             at += 1
-        if at == self.length or self.octets[at] != c":":
+        if at == self.length:
+            self.needs_more = True
+            return False
+        if self.octets[at] != c":":
             return False
         self.field = line
         self.value = at + 1

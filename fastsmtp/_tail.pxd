@@ -20,7 +20,7 @@ cdef struct Place:  # how far a reader is; all zero at the beginning
 cdef class Tail:
     cdef readonly Py_ssize_t size
     cdef readonly Py_ssize_t held
-    cdef public bint shared
+    cdef readonly str encoding
     cdef bytes head, end
     cdef list spans  # (bytes or bytearray, start, stop)
     cdef Form form

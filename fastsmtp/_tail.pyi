@@ -6,8 +6,9 @@ class Tail:
     It holds the content as it came. `bytes(tail)` is the whole text.
     """
 
-    shared: bool
-    """Whether several recipients have it."""
+    @property
+    def encoding(self) -> str:
+        """The property `mime-encoding`, "" where there is none."""
     @property
     def size(self) -> int:
         """Bytes of the text."""

@@ -33,6 +33,7 @@ cdef class Tail:
         tail.head = b""
         tail.spans = [(text, 0, length)]
         tail.end = b""
+        tail.encoding = ""
         tail.form = PLAIN
         tail.size = tail.held = length
         return tail
@@ -41,6 +42,7 @@ cdef class Tail:
     def text(bytes head, list spans, Py_ssize_t size):
         cdef Tail tail = Tail.__new__(Tail)
         tail.begin(b'%b,"mime":"' % head, spans, TEXT)
+        tail.encoding = ""
         tail.size += size
         return tail
 
@@ -48,6 +50,7 @@ cdef class Tail:
     def base64(bytes head, list spans):
         cdef Tail tail = Tail.__new__(Tail)
         tail.begin(b'%b,"mime-encoding":"base64","mime":"' % head, spans, BASE64)
+        tail.encoding = "base64"
         tail.size += (tail.held - PyBytes_GET_SIZE(tail.head) + 2) // 3 * 4
         return tail
 

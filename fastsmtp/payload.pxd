@@ -1,6 +1,8 @@
 import cython
 
 from fastsmtp._content cimport HeaderScan
+from fastsmtp._escape cimport Measure
+from fastsmtp._tail cimport Tail
 from fastsmtp.envelope cimport Envelope, Recipient
 from fastsmtp.ids cimport Ids
 from fastsmtp.peer cimport Peer
@@ -9,7 +11,8 @@ from fastsmtp.peer cimport Peer
 cdef class Outgoing:
     cdef public str id, encoding
     cdef public bytes prefix
-    cdef public object priority, route, tail
+    cdef public object priority, route
+    cdef public Tail tail
 
 
 cdef class Composer:
@@ -18,14 +21,15 @@ cdef class Composer:
     cdef str _extract
     cdef bytes _hostname
 
-    @cython.locals(content=bytes, head=bytes, whole=bytes, text=bytes, scan=HeaderScan)
+    @cython.locals(content=bytes, head=bytes, spans=list, scan=HeaderScan, measure=Measure)
     cpdef list compose(self, Envelope envelope, Peer peer, list pieces)
     cdef tuple _parts(self, Envelope envelope, Peer peer, content, lifted, HeaderScan scan)
-    cdef _fit(self, Py_ssize_t octets)
+    cdef Tail _tail(self, bytes head, list spans, Measure measure)
+    cdef _longest_text(self)
     cdef bint _may_lift(self, Peer peer) except -1
 
     @cython.locals(recipient=Recipient, message_id=str, prefix=bytes, asked=bint)
-    cdef list _outgoing(self, Envelope envelope, Peer peer, lifted, str encoding, tail)
+    cdef list _outgoing(self, Envelope envelope, Peer peer, lifted, Tail tail)
     cdef bytes _shared_properties(self, Envelope envelope, Peer peer, lifted, now)
     cdef tuple _connection(self, Peer peer)
     cdef _ips(self, Peer peer)

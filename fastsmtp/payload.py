@@ -1,13 +1,11 @@
 """A message becomes what is published: one `Outgoing` a recipient.
 
-Takes the envelope, the connection's facts and the content; gives JSON text. The text behind the
-recipient's own properties, `mime` last in it, is made once and shared by all recipients.
-Does no I/O, and works in steps, so that a large message does not keep the others waiting.
+Takes the envelope, the connection's facts and the content. Gives JSON text: a short prefix per
+recipient and one `Tail` that all recipients share, `mime` last in it, which is made when it is
+read. Does no I/O, and works in steps, so that a large message does not keep the others waiting.
 """
 
 import time
-from base64 import b64encode
-from codecs import utf_8_decode
 from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -19,6 +17,8 @@ import orjson
 
 from fastsmtp import replies
 from fastsmtp._content import HeaderScan
+from fastsmtp._escape import Measure
+from fastsmtp._tail import Tail
 from fastsmtp.availability import Availability
 from fastsmtp.envelope import Envelope, Recipient
 from fastsmtp.headers import Lifted, RefusedError
@@ -29,8 +29,8 @@ from fastsmtp.route import Route
 from fastsmtp.settings import Settings
 from fastsmtp.values import Network
 
-SLICE = 3 * 64 * 1024
-"""Octets of content that are worked on in one step; base64 of it needs no padding."""
+SLICE = 512 * 1024
+"""Bytes of content that are looked at in one step."""
 
 PREFIX_ROOM = 16 * 1024
 """Octets of the largest body that are kept for a recipient's own properties."""
@@ -38,7 +38,8 @@ PREFIX_ROOM = 16 * 1024
 MAX_RECEIVED = 100
 """Received fields of a message that is no loop (RFC 5321 §6.3)."""
 
-Piece = bytes | memoryview
+Span = tuple[bytes | bytearray, int, int]
+"""A part of the content: octets[start:stop]."""
 
 ChooseRoute = Callable[[Peer, Envelope, Recipient, Lifted], Route | None]
 """Chooses a recipient's route by the client, the envelope and the lifted headers."""
@@ -61,24 +62,25 @@ class Outgoing:
         priority: int | None,
         encoding: str,
         prefix: bytes,
-        tail: bytes | bytearray,
+        tail: Tail | bytes | bytearray,
         route: Route | None = None,
     ) -> None:
+        """`tail` may also be the text itself."""
         self.id = id  # the property message-id: letters and digits, fresh for every acceptance
         self.priority = priority  # AMQP priority, 0 to 255
         self.encoding = encoding  # "" or the property mime-encoding
         self.prefix = prefix
-        self.tail = tail
+        self.tail = tail if isinstance(tail, Tail) else Tail.of(tail)
         self.route = route  # None: exchange and routing key of the settings when it is published
 
     @property
     def size(self) -> int:
-        """Octets of the body."""
-        return len(self.prefix) + len(self.tail)
+        """Bytes of the body."""
+        return len(self.prefix) + self.tail.size
 
-
-class _TooLongError(Exception):
-    """The content does not fit the sink as text."""
+    def __bytes__(self) -> bytes:
+        """The whole body."""
+        return self.prefix + bytes(self.tail)
 
 
 class Composer:
@@ -115,18 +117,12 @@ class Composer:
         lifted = self._lifted(content, self._metrics, peer)
         scan = HeaderScan(content, lifted.lift if self._may_lift(peer) else None)
         scan.run(len(content) + 1)
-        head, mime = self._parts(envelope, peer, content, lifted, scan)
-        whole = b"".join(mime)
-        encoding = ""
-        try:
-            text = orjson.dumps(whole.decode())
-            self._fit(len(head) + len(text))
-            tail = b'%b,"mime":%b}' % (head, text)
-        except (UnicodeDecodeError, _TooLongError) as error:
-            self._refuse_binary(error)
-            encoding = "base64"
-            tail = b'%b,"mime-encoding":"base64","mime":"%b"}' % (head, b64encode(whole))
-        return self._outgoing(envelope, peer, lifted, encoding, tail)
+        head, spans = self._parts(envelope, peer, content, lifted, scan)
+        measure = Measure()
+        for octets, start, stop in spans:
+            measure.add(octets, start, stop)
+        tail = self._tail(head, spans, measure)
+        return self._outgoing(envelope, peer, lifted, tail)
 
     def steps(self, envelope: Envelope, peer: Peer, pieces: list[bytes]) -> Steps:
         """The same, of a large message: what `compose` gives is the generator's value."""
@@ -135,17 +131,16 @@ class Composer:
         scan = HeaderScan(content, lifted.lift if self._may_lift(peer) else None)
         while not scan.run(SLICE):
             yield
-        head, mime = self._parts(envelope, peer, content, lifted, scan)
-        mime += pieces
+        head, spans = self._parts(envelope, peer, content, lifted, scan)
+        spans += [(piece, 0, len(piece)) for piece in pieces]
         pieces.clear()
-        encoding = ""
-        try:
-            tail = yield from self._text_tail(head, mime)
-        except (UnicodeDecodeError, _TooLongError) as error:
-            self._refuse_binary(error)
-            encoding = "base64"
-            tail = yield from _base64_tail(head, mime)
-        return self._outgoing(envelope, peer, lifted, encoding, tail)
+        measure = Measure()
+        for octets, begin, end in spans:
+            for start in range(begin, end, SLICE):
+                measure.add(octets, start, min(start + SLICE, end))
+                yield
+        tail = self._tail(head, spans, measure)
+        return self._outgoing(envelope, peer, lifted, tail)
 
     def _parts(
         self,
@@ -154,7 +149,7 @@ class Composer:
         content: bytes | bytearray,
         lifted: Lifted,
         scan: HeaderScan,
-    ) -> tuple[bytes, list[Piece]]:
+    ) -> tuple[bytes, list[Span]]:
         """The JSON text that all recipients share, but for `mime`, and what `content` adds to it.
 
         Raises headers.RefusedError.
@@ -162,21 +157,27 @@ class Composer:
         if scan.received > MAX_RECEIVED:
             raise RefusedError(replies.LOOP)
         now = int(time.time())
-        mime = _without(content, scan.cuts)
+        spans = _without(content, scan.cuts)
         if self._settings.smtp_received:
-            mime.insert(0, self._received_field(envelope, peer, now))
-        return self._shared_properties(envelope, peer, lifted, now), mime
+            field = self._received_field(envelope, peer, now)
+            spans.insert(0, (field, 0, len(field)))
+        return self._shared_properties(envelope, peer, lifted, now), spans
 
-    def _fit(self, octets: int) -> None:
-        """Raises _TooLongError where so long a text does not fit the sink."""
-        if octets > self._availability.body_limit - PREFIX_ROOM:
-            raise _TooLongError
+    def _tail(self, head: bytes, spans: list[Span], measure: Measure) -> Tail:
+        """End `head` with the content as text where it is text and fits, else as base64.
 
-    def _refuse_binary(self, error: Exception) -> None:
-        """Raises RefusedError where content that is no text may not become base64."""
+        Raises RefusedError where it would have to be base64 and may not.
+        """
+        if measure.is_utf8 and len(head) + measure.size <= self._longest_text():
+            return Tail.text(head, spans, measure.size)
         if self._settings.json_binary == "reject":
-            not_utf8 = isinstance(error, UnicodeDecodeError)
-            raise RefusedError(replies.NOT_UTF8 if not_utf8 else replies.TOO_LARGE) from None
+            raise RefusedError(replies.TOO_LARGE if measure.is_utf8 else replies.NOT_UTF8)
+        return Tail.base64(head, spans)
+
+    def _longest_text(self) -> int:
+        """Bytes of the longest tail that the sink takes, and that memory has room for."""
+        availability = self._availability
+        return min(availability.body_limit - PREFIX_ROOM, availability.memory.limit // 2)
 
     def _may_lift(self, peer: Peer) -> bool:
         if self._extract == "trusted":
@@ -188,8 +189,7 @@ class Composer:
         envelope: Envelope,
         peer: Peer,
         lifted: Lifted,
-        encoding: str,
-        tail: bytes | bytearray,
+        tail: Tail,
     ) -> list["Outgoing"]:
         priority = lifted.properties.get("priority")
         if priority is not None and not 0 <= priority <= 255:
@@ -211,7 +211,7 @@ class Composer:
             route = None
             if self._route is not None:
                 route = self._route(peer, envelope, recipient, lifted)
-            outgoing.append(Outgoing(message_id, priority, encoding, prefix, tail, route))
+            outgoing.append(Outgoing(message_id, priority, tail.encoding, prefix, tail, route))
         return outgoing
 
     def _shared_properties(self, envelope: Envelope, peer: Peer, lifted: Lifted, now: int) -> bytes:
@@ -266,80 +266,43 @@ class Composer:
             f"\t{format_datetime(datetime.fromtimestamp(now, UTC))}\r\n"
         ).encode()
 
-    def _text_tail(self, head: bytes, mime: list[Piece]) -> Generator[None, None, bytearray]:
-        """The shared JSON text with `mime` as text.
-
-        Raises UnicodeDecodeError where the content is not UTF-8, _TooLongError where its escaped
-        text would not fit the sink.
-        """
-        tail = bytearray(head)
-        tail += b',"mime":"'
-        carried = b""  # the beginning of a character
-        for piece in mime:
-            for start in range(0, len(piece), SLICE):
-                octets = carried + piece[start : start + SLICE]
-                characters, used = utf_8_decode(octets, "strict", False)
-                carried = octets[used:]
-                tail += memoryview(orjson.dumps(characters))[1:-1]
-                self._fit(len(tail))
-                yield
-        utf_8_decode(carried, "strict", True)
-        tail += b'"}'
-        return tail
-
-
-def _base64_tail(head: bytes, mime: list[Piece]) -> Generator[None, None, bytearray]:
-    tail = bytearray(head)
-    tail += b',"mime-encoding":"base64","mime":"'
-    carried = b""
-    for piece in mime:
-        for start in range(0, len(piece), SLICE):
-            octets = carried + piece[start : start + SLICE]
-            whole = len(octets) // 3 * 3
-            tail += b64encode(octets[:whole])
-            carried = octets[whole:]
-            if len(tail) > SLICE:
-                yield
-    tail += b64encode(carried)
-    tail += b'"}'
-    return tail
-
 
 def _with_whole_header(pieces: list[bytes]) -> Generator[None, None, bytes | bytearray]:
     """Take from `pieces` as many as hold the whole header block, as one."""
     if not pieces:
         return b""
-    content = pieces[0]
-    if len(pieces) == 1 or b"\r\n\r\n" in content or content.startswith(b"\r\n"):
-        del pieces[0]
-        return content
-    joined = bytearray()
-    taken = 0
-    for piece in pieces:
-        before = max(0, len(joined) - 3)
-        joined += piece
-        taken += 1
-        if joined.find(b"\r\n\r\n", before) >= 0:
+    content: bytes | bytearray = pieces[0]
+    taken = 1
+    while taken < len(pieces):
+        scan = HeaderScan(content, None)
+        while not scan.run(SLICE):
+            yield
+        if not scan.needs_more:
             break
-        yield
+        del scan  # it would hold on to the buffer that grows now
+        if taken == 1:
+            content = bytearray(content)
+        wanted = 2 * len(content) + 1
+        while taken < len(pieces) and len(content) < wanted:
+            content += pieces[taken]
+            pieces[taken] = b""
+            taken += 1
+            yield
     del pieces[:taken]
-    return joined
+    return content
 
 
-def _without(content: bytes | bytearray, cuts: list[tuple[int, int]]) -> list[Piece]:
-    """`content` less the fields that were lifted, in pieces that copy nothing."""
-    if not cuts:
-        return [content if isinstance(content, bytes) else memoryview(content)]
-    view = memoryview(content)
-    pieces: list[Piece] = []
+def _without(content: bytes | bytearray, cuts: list[tuple[int, int]]) -> list[Span]:
+    """`content` less the fields that were lifted."""
+    spans: list[Span] = []
     kept = 0
     for start, stop in cuts:
         if kept < start:
-            pieces.append(view[kept:start])
+            spans.append((content, kept, start))
         kept = stop
-    if kept < len(view):
-        pieces.append(view[kept:])
-    return pieces
+    if kept < len(content):
+        spans.append((content, kept, len(content)))
+    return spans
 
 
 def _dsn(envelope: Envelope, recipient: Recipient, lifted: dict[str, Any]) -> dict[str, Any]:

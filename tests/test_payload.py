@@ -92,7 +92,7 @@ def our_peer(peer):
 
 
 def body(outgoing):
-    return bytes(outgoing.prefix + outgoing.tail)
+    return bytes(outgoing)
 
 
 def no_key_twice(pairs):

@@ -24,7 +24,7 @@ LARGE = 256 * 1024
 """Octets of content from which on a message is composed by a task."""
 
 RECIPIENT = 512
-"""Octets that a recipient takes, about, besides what all of a message share."""
+"""Approximate bytes each recipient adds to the bytes that all recipients of a message share."""
 
 
 class InFlight:
@@ -131,7 +131,6 @@ class Intake:
 
     async def _compose_large(self, steps: Steps, in_flight: InFlight) -> None:
         async with self._turn:
-            in_flight.hold(2 * in_flight.message.size)  # content and JSON
             try:
                 while True:
                     next(steps)
@@ -145,13 +144,17 @@ class Intake:
 
     def _put(self, outgoing: list[Outgoing], in_flight: InFlight) -> Reply | None:
         in_flight.outgoing = outgoing
-        first = outgoing[0]
-        in_flight.hold(len(first.tail) + RECIPIENT * len(outgoing))
+        in_flight.hold(held(outgoing))
         try:
             self._sink.put(outgoing, in_flight.settle)
         except Exception as error:
             return in_flight.fail(error)
         return None
+
+
+def held(outgoing: list[Outgoing]) -> int:
+    """Bytes that a composed message takes, about."""
+    return outgoing[0].tail.held + RECIPIENT * len(outgoing)
 
 
 def answerer(parts: Parts) -> Intake:

@@ -12,6 +12,7 @@ from itertools import chain
 from time import time
 from typing import Any, NamedTuple
 
+from fastsmtp._tail import Reader, Tail
 from fastsmtp.payload import Outgoing
 from fastsmtp.route import Route
 from fastsmtp.sinks.store_errors import DAMAGED, StoreError, StoreFullError, explained
@@ -22,8 +23,11 @@ HEAD = 16 * 1024
 """Octets of a tail that a list reads."""
 
 LARGE = 1 << 20
-"""Octets of a tail from which on it is copied into the file in place: binding it would make two
-more copies of it in memory."""
+"""Octets of a tail from which on it is written into the file in place, slice by slice: binding it
+would make whole copies of it in memory."""
+
+SLICE = 256 * 1024
+"""Bytes of such a slice."""
 
 ROWS_PER_INSERT = 64
 """Each statement lets go of the GIL, and may have to wait 5 ms to get it back from a busy loop."""
@@ -105,7 +109,8 @@ class Store:
                 for first in range(0, len(rows), ROWS_PER_INSERT):
                     values: list[object] = []
                     for row in rows[first : first + ROWS_PER_INSERT]:
-                        values += (row.id, row.priority, row.encoding, now, row.prefix, row.tail)
+                        tail = bytes(row.tail)
+                        values += (row.id, row.priority, row.encoding, now, row.prefix, tail)
                     self._db.execute(_PLAIN + ",".join([_SIX] * (len(values) // 6)), values)
 
     def _add_full(self, rows: Sequence[Outgoing], holders: dict[int, int], now: int) -> None:
@@ -120,19 +125,22 @@ class Store:
         values = []
         for n, row in enumerate(rows):
             content = first + holders[n] if n in holders else None
-            tail = row.tail if content is None else ELSEWHERE
+            tail = bytes(row.tail) if content is None else ELSEWHERE
             plain = (row.id, row.priority, row.encoding, now, row.prefix, tail)
             route = (row.route.exchange, row.route.routing_key) if row.route else (None, None)
             values.append((*plain, *route, first + n, content))
         self._insert(_FULL, "(?,?,?,?,?,?,?,?,?,?)", values)
 
-    def _add_contents(self, contents: list[tuple[int, bytes | bytearray]]) -> None:
-        self._insert(_CONTENTS, "(?,?)", [one for one in contents if len(one[1]) < LARGE])
+    def _add_contents(self, contents: list[tuple[int, Tail]]) -> None:
+        small = [(id, bytes(tail)) for id, tail in contents if tail.size < LARGE]
+        self._insert(_CONTENTS, "(?,?)", small)
         for id, tail in contents:
-            if len(tail) >= LARGE:
-                self._db.execute(_CONTENTS + "(?,zeroblob(?))", (id, len(tail)))
+            if tail.size >= LARGE:
+                self._db.execute(_CONTENTS + "(?,zeroblob(?))", (id, tail.size))
+                rest = Reader(tail)
                 with self._db.blobopen("contents", "tail", id) as blob:
-                    blob.write(tail)
+                    while rest.left:
+                        blob.write(rest.read(SLICE))
 
     def _insert(self, into: str, place: str, values: Sequence[tuple[object, ...]]) -> None:
         for first in range(0, len(values), ROWS_PER_INSERT):
@@ -266,10 +274,10 @@ class Store:
 
     def _messages(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, Outgoing]]:
         """What rows of `_COLUMNS` hold. Those that share a content follow each other."""
-        known, shared = None, b""
+        known, shared = None, Tail.of(b"")
         for seq, id, priority, encoding, prefix, own, exchange, routing_key, content in rows:
             if content is not None and content != known:
-                known, shared = content, self._content(content, id)
+                known, shared = content, Tail.of(self._content(content, id))
             tail = own if content is None else shared
             route = None if exchange is None else Route.of(exchange, routing_key)
             yield seq, Outgoing(id, priority, encoding, prefix, tail, route)
@@ -296,8 +304,8 @@ class Store:
 
 def _octets(rows: Sequence[Outgoing], holders: dict[int, int]) -> int:
     """Octets of the rows' bodies in the file: a tail that rows share counts once."""
-    octets = sum([len(row.prefix) + len(row.tail) for row in rows])
-    return octets - sum([len(rows[n].tail) for n, holder in holders.items() if n != holder])
+    octets = sum([row.size for row in rows])
+    return octets - sum([rows[n].tail.size for n, holder in holders.items() if n != holder])
 
 
 def _holders(rows: Sequence[Outgoing]) -> dict[int, int]:
@@ -312,6 +320,6 @@ def _holders(rows: Sequence[Outgoing]) -> dict[int, int]:
             holders[first] = holders[place] = first
         else:
             first, previous = place, row.tail
-            if len(previous) >= LARGE:
+            if previous.size >= LARGE:
                 holders[place] = place
     return holders

@@ -19,6 +19,7 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
 from fastsmtp import replies
+from fastsmtp._tail import Tail
 from fastsmtp.availability import Availability
 from fastsmtp.payload import Outgoing
 from fastsmtp.sinks import drain as drains
@@ -152,7 +153,7 @@ def ids(found: Sequence[bytes]) -> list[str]:
 
 
 def body(one: Outgoing) -> bytes:
-    return one.prefix + one.tail
+    return bytes(one)
 
 
 @pytest.mark.parametrize("encoding", ["", "gzip"])
@@ -465,7 +466,7 @@ def test_the_window_is_bounded_in_rows_and_octets(path: Path) -> None:
 
 def test_a_tail_that_rows_share_counts_once_in_the_window(path: Path) -> None:
     half = drains.WINDOW_ROWS // 2
-    tail = bytes(10 << 20)
+    tail = Tail.of(bytes(10 << 20))
     shared = [Outgoing(f"A{n:04}", None, "", b"{", tail) for n in range(2 * half + 10)]
     large = [row(n, 10 << 20) for n in range(4)]
     whole = Store(str(path), create=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from fastsmtp import replies
+from fastsmtp._tail import Tail
 from fastsmtp.availability import Availability
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
@@ -37,7 +38,7 @@ def path(tmp_path: Path) -> str:
 
 
 def message(id: str, size: int = 100, recipients: int = 1) -> list[Outgoing]:
-    tail = bytes(size)
+    tail = Tail.of(bytes(size))
     return [Outgoing(f"{id}{n}", None, "", b"{", tail) for n in range(recipients)]
 
 

@@ -61,7 +61,7 @@ class Mailbox:
 
     def put(self, message, settle):
         with open(self.path, "ab") as file:
-            file.writelines(row.prefix + row.tail + b"\n" for row in message)
+            file.writelines(bytes(row) + b"\n" for row in message)
             file.flush()
             os.fsync(file.fileno())
         self.counters.mailbox_mails += len(message)

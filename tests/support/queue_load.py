@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 
+from fastsmtp._tail import Tail
 from fastsmtp.availability import Availability
 from fastsmtp.payload import Outgoing
 from fastsmtp.sinks.base import Outcomes, Settle
@@ -28,7 +29,7 @@ async def main(path: str, messages: int, in_flight: int, octets: int, recipients
         sent += 1
         id = f"{os.getpid():08}X{sent:08}"
         ids = [id, *(f"{id}R{n}" for n in range(1, recipients))]
-        tail = b"x" * octets
+        tail = Tail.of(b"x" * octets)
         sink.put(
             [Outgoing(one, None, "", b"token-%b-" % one.encode(), tail) for one in ids], answer(id)
         )

@@ -43,7 +43,7 @@ static int epoll, broker, asks_for_room;
 static char *publishes; /* from FILE */
 static size_t publish_size;
 static char *batch; /* leaves when all that has come is read */
-static size_t batched, batch_room;
+static size_t batched, batch_room, batch_sent;
 
 static void die(const char *what) {
     perror(what);
@@ -76,11 +76,11 @@ static void publish(struct session *from) {
 }
 
 static void flush(void) {
-    ssize_t sent = write(broker, batch, batched);
+    ssize_t sent = write(broker, batch + batch_sent, batched - batch_sent);
     if (sent < 0 && errno != EAGAIN)
         die("write to the broker");
-    if (sent > 0)
-        memmove(batch, batch + sent, batched -= sent);
+    if (sent > 0 && (batch_sent += sent) == batched)
+        batched = batch_sent = 0;
     if (asks_for_room != (batched > 0)) {
         asks_for_room = batched > 0;
         watch(EPOLL_CTL_MOD, broker, EPOLLIN | (asks_for_room ? EPOLLOUT : 0));

@@ -186,7 +186,7 @@ def _peer(settings: Settings) -> Peer:
 
 def _print(message: Outgoing) -> None:
     """Over several lines for a reader, on one line for a program."""
-    body = b"".join((message.prefix, message.tail))
+    body = bytes(message)
     if sys.stdout.isatty():
         body = orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2)
     sys.stdout.buffer.write(body + b"\n")

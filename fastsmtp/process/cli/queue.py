@@ -155,7 +155,7 @@ def _export(store: Store, args: argparse.Namespace) -> None:
         message = store.get(entry.id)
         if message is None:  # deleted meanwhile
             continue
-        _write(args.folder / f"{message.id}.json", message.prefix, message.tail)
+        _write(args.folder / f"{message.id}.json", bytes(message))
         if args.eml:
             _write(args.folder / f"{message.id}.eml", _content(_body(message)))
         done += 1
@@ -215,7 +215,7 @@ def _message(store: Store, id: str) -> Outgoing:
 
 
 def _body(message: Outgoing) -> dict[str, Any]:
-    return dict(orjson.loads(b"".join((message.prefix, message.tail))))
+    return dict(orjson.loads(bytes(message)))
 
 
 def _content(body: dict[str, Any]) -> bytes:

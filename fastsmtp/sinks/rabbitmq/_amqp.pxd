@@ -1,5 +1,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 
+from fastsmtp._tail cimport Tail
+
 
 cdef class Encoder:
     cdef bytes method  # the whole Basic.Publish frame where there is no route
@@ -25,6 +27,7 @@ cdef class Encoder:
     cdef uint8_t *body(self, uint8_t *at, const uint8_t *octets, Py_ssize_t length) noexcept
     cdef Py_ssize_t framed(self, Py_ssize_t length) noexcept
     cpdef bint publish(
-        self, str id, priority, str encoding, bytes prefix, tail, uint64_t timestamp, route=*
+        self, str id, priority, str encoding, bytes prefix, Tail tail, uint64_t timestamp, route=*,
+        bint apart=*
     ) except -1
     cpdef bytearray take(self)

@@ -1,3 +1,4 @@
+from fastsmtp._tail import Reader, Tail
 from fastsmtp.route import Route
 
 class Encoder:
@@ -26,19 +27,20 @@ class Encoder:
         priority: int | None,
         encoding: str,
         prefix: bytes,
-        tail: bytes | bytearray,
+        tail: Tail,
         timestamp: int,
         route: Route | None = None,
+        apart: bool = False,
     ) -> bool:
         """Write one message, its body being `prefix` + `tail`; True if it is whole now.
 
-        A body that needs several frames is written up to the end of `prefix` only: `slice` gives
-        the frames of `tail`, which are the same for all recipients of a message. `encoding` is
-        the header mime-encoding ("": none), `timestamp` in seconds. Raises ValueError, and
-        writes nothing, for an id or a name of the route over 255 octets, or a priority that is
-        not 0 to 255.
+        A body that needs several frames, or any if `apart`, is written up to the end of `prefix`
+        only: `slice` gives the frames of `tail`, which are the same for all recipients.
+        `encoding` is the header mime-encoding ("": none), `timestamp` in seconds. Raises
+        ValueError, and writes nothing, for an id or a name of the route over 255 octets, or a
+        priority that is not 0 to 255.
         """
-    def slice(self, tail: bytes | bytearray, start: int, stop: int) -> bytearray:
-        """The body frames of `tail[start:stop]`; ValueError where that is outside."""
+    def slice(self, rest: Reader, octets: int) -> bytearray:
+        """The body frames of the next `octets` bytes of `rest`, fewer only at its end."""
     def take(self) -> bytearray:
         """Everything written; the encoder begins anew."""

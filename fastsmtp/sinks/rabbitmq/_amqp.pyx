@@ -4,14 +4,15 @@ An `Encoder` writes for one channel, and makes the method frame of each route on
 connection, counts no delivery tag and knows no limit of the broker but the frame size.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import struct
+
+from fastsmtp._tail cimport Place, Reader, Tail
 
 cdef enum:
     FRAME_MAX = 131072  # where the broker names no maximum
@@ -153,10 +154,11 @@ cdef class Encoder:
         return length + FRAME_OVERHEAD * ((length + self.room - 1) // self.room)
 
     cpdef bint publish(
-        self, str id, priority, str encoding, bytes prefix, tail, uint64_t timestamp, route=None
+        self, str id, priority, str encoding, bytes prefix, Tail tail, uint64_t timestamp,
+        route=None, bint apart=False
     ) except -1:
         cdef bytes method = self.method if route is None else self.routed_method(route)
-        cdef Py_buffer rest
+        cdef Place place
         cdef Py_ssize_t length = PyBytes_GET_SIZE(prefix)
         cdef Py_ssize_t id_length, properties, needed
         cdef int flags = self.flags
@@ -181,61 +183,57 @@ cdef class Encoder:
                 raise ValueError(f"no AMQP priority: {level}")
             flags |= PRIORITY
             properties += 1
-        PyObject_GetBuffer(tail, &rest, PyBUF_SIMPLE)
-        try:
-            whole = length + rest.len <= self.room
-            needed = PyBytes_GET_SIZE(method) + FRAME_OVERHEAD + 12 + properties
-            if whole:
-                needed += length + rest.len + FRAME_OVERHEAD
-            else:
-                needed += self.framed(length)
-            start = self.reserve(needed)
-            at = put_octets(start, method)
-            at = self.frame(at, FRAME_HEADER, 12 + properties)
-            at = put_number(at, 60, 2)
-            at = put_number(at, 0, 2)  # weight
-            at = put_number(at, length + rest.len, 8)
-            at = put_number(at, flags, 2)
-            at = put_octets(at, self.leading)
-            if encoding:
-                at = put_octets(at, self.headers)
-            at = put_number(at, self.delivery_mode, 1)
-            if flags & PRIORITY:
-                at = put_number(at, level, 1)
-            at = put_number(at, id_length, 1)
-            memcpy(at, id_text, id_length)
-            at = put_number(at + id_length, timestamp, 8)
-            at = put_octets(at, self.trailing)
-            at = put_number(at, FRAME_END, 1)
-            if not whole:
-                at = self.body(at, <uint8_t *>PyBytes_AS_STRING(prefix), length)
-            elif length + rest.len:
-                at = self.frame(at, FRAME_BODY, length + rest.len)
-                at = put_octets(at, prefix)
-                memcpy(at, rest.buf, rest.len)
-                at = put_number(at + rest.len, FRAME_END, 1)
-            assert at - start <= needed
-            self.size += at - start
-        finally:
-            PyBuffer_Release(&rest)
+        whole = length + tail.size <= self.room and not apart
+        needed = PyBytes_GET_SIZE(method) + FRAME_OVERHEAD + 12 + properties
+        if whole:
+            needed += length + tail.size + FRAME_OVERHEAD
+        else:
+            needed += self.framed(length)
+        start = self.reserve(needed)
+        at = put_octets(start, method)
+        at = self.frame(at, FRAME_HEADER, 12 + properties)
+        at = put_number(at, 60, 2)
+        at = put_number(at, 0, 2)  # weight
+        at = put_number(at, length + tail.size, 8)
+        at = put_number(at, flags, 2)
+        at = put_octets(at, self.leading)
+        if encoding:
+            at = put_octets(at, self.headers)
+        at = put_number(at, self.delivery_mode, 1)
+        if flags & PRIORITY:
+            at = put_number(at, level, 1)
+        at = put_number(at, id_length, 1)
+        memcpy(at, id_text, id_length)
+        at = put_number(at + id_length, timestamp, 8)
+        at = put_octets(at, self.trailing)
+        at = put_number(at, FRAME_END, 1)
+        if not whole:
+            at = self.body(at, <uint8_t *>PyBytes_AS_STRING(prefix), length)
+        elif length + tail.size:
+            at = self.frame(at, FRAME_BODY, length + tail.size)
+            at = put_octets(at, prefix)
+            memset(&place, 0, sizeof(place))
+            if tail.fill(&place, at, tail.size) != tail.size:
+                raise AssertionError("a tail is shorter than it said")
+            at = put_number(at + tail.size, FRAME_END, 1)
+        assert at - start <= needed
+        self.size += at - start
         return whole
 
-    def slice(self, tail, Py_ssize_t start, Py_ssize_t stop):
-        cdef Py_buffer rest
-        cdef Py_ssize_t needed
-        cdef bytearray frames
-        PyObject_GetBuffer(tail, &rest, PyBUF_SIMPLE)
-        try:
-            if start < 0 or stop > rest.len or start > stop:
-                raise ValueError("outside the body")
-            needed = self.framed(stop - start)
-            frames = bytearray()
-            PyByteArray_Resize(frames, needed)
-            self.body(
-                <uint8_t *>PyByteArray_AS_STRING(frames), <uint8_t *>rest.buf + start, stop - start
-            )
-        finally:
-            PyBuffer_Release(&rest)
+    def slice(self, Reader rest not None, Py_ssize_t octets):
+        cdef bytearray frames = bytearray()
+        cdef Py_ssize_t step
+        cdef uint8_t *at
+        octets = max(0, min(octets, rest.left))
+        PyByteArray_Resize(frames, self.framed(octets))
+        at = <uint8_t *>PyByteArray_AS_STRING(frames)
+        while octets > 0:
+            step = min(octets, self.room)
+            at = self.frame(at, FRAME_BODY, step)
+            rest.fill(at, step)
+            at[step] = FRAME_END
+            at += step + 1
+            octets -= step
         return frames
 
     cpdef bytearray take(self):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from fastsmtp import replies
 from fastsmtp._durations import now
+from fastsmtp._tail import Reader, Tail
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
 from fastsmtp.sinks.rabbitmq import limit as limits
@@ -31,6 +32,9 @@ MAX_OCTETS = 64 * 1024 * 1024
 SLICE = 1024 * 1024
 """Octets of one write at most, about: encoding more would keep the event loop too long."""
 
+APART = 4096
+"""Bytes of a tail from which on several recipients share its frames instead of copies of them."""
+
 UNDRAINED = 256 * 1024
 """Octets written after which others have their turn, and the socket takes them first."""
 
@@ -38,12 +42,15 @@ UNDRAINED = 256 * 1024
 class Publish:
     """One recipient's publish, from `Publisher.put` to its end."""
 
-    __slots__ = ("begun", "delivery", "outgoing", "position", "refusal", "size")
+    __slots__ = ("apart", "begun", "delivery", "outgoing", "position", "refusal", "size")
 
-    def __init__(self, outgoing: Outgoing, delivery: Delivery, position: int) -> None:
+    def __init__(
+        self, outgoing: Outgoing, delivery: Delivery, position: int, apart: bool = False
+    ) -> None:
         self.outgoing = outgoing
         self.position = position  # of the recipient in its message
-        self.size = len(outgoing.prefix) + len(outgoing.tail)
+        self.apart = apart  # the tail has frames of its own, which other recipients share
+        self.size = len(outgoing.prefix) + outgoing.tail.size
         self.delivery: Delivery | None = delivery  # None once settled
         self.refusal: Reply | None = None  # what an ack means, where the broker returned it
         self.begun = 0.0  # monotonic, when it was written
@@ -91,7 +98,7 @@ class Publisher:
         self._slices: Iterator[bytearray] | None = None  # the rest of the last one's body
         self._undrained = 0  # octets written since the socket was known to have room
         self._drained: asyncio.Future[None] | None = None  # while we wait for that
-        self._shared: tuple[object, int, bytearray] | None = None  # last slice: tail, start, frames
+        self._shared: tuple[Tail, bytearray] | None = None  # one that is a single slice, its frames
 
     @property
     def is_idle(self) -> bool:
@@ -105,8 +112,9 @@ class Publisher:
 
     def put(self, message: Sequence[Outgoing], delivery: Delivery) -> None:
         """Take one message while `is_open`; it leaves when the loop comes round."""
+        apart = len(message) > 1 and message[0].tail.size >= APART
         for position, outgoing in enumerate(message):
-            self._waiting.append(Publish(outgoing, delivery, position))
+            self._waiting.append(Publish(outgoing, delivery, position, apart))
         if not self._scheduled:
             self._schedule()
 
@@ -274,6 +282,7 @@ class Publisher:
                 outgoing.tail,
                 timestamp,
                 outgoing.route,
+                publish.apart,
             ):
                 self._slices = self._slice(outgoing.tail)
                 return
@@ -287,15 +296,18 @@ class Publisher:
             and publish.size <= self._limit.proven
         )
 
-    def _slice(self, tail: bytes | bytearray) -> Iterator[bytearray]:
+    def _slice(self, tail: Tail) -> Iterator[bytearray]:
         """The body frames of a tail; recipients of one message share those of a single slice."""
-        for start in range(0, len(tail), SLICE):
-            shared = self._shared
-            if shared is None or shared[0] is not tail or shared[1] != start:
-                stop = min(start + SLICE, len(tail))
-                shared = self._shared = (tail, start, self._encoder.slice(tail, start, stop))
-            yield shared[2]
-        if len(tail) > SLICE:
+        rest = Reader(tail)
+        if tail.size > SLICE:
+            while rest.left:
+                yield self._encoder.slice(rest, SLICE)
+            return
+        shared = self._shared
+        if shared is None or shared[0] is not tail:
+            shared = self._shared = (tail, self._encoder.slice(rest, SLICE))
+        yield shared[1]
+        if not self._waiting or self._waiting[0].outgoing.tail is not tail:
             self._shared = None
 
     def _on_drained(self, drained: "asyncio.Future[None]") -> None:

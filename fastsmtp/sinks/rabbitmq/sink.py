@@ -117,7 +117,7 @@ class RabbitMQ:
         """Give it to a connection, or refuse it when the loop comes round."""
         largest = 0
         for outgoing in message:
-            largest = max(largest, len(outgoing.prefix) + len(outgoing.tail))
+            largest = max(largest, len(outgoing.prefix) + outgoing.tail.size)
         refusal = None
         if largest > self._limit.maximum:
             refusal = replies.TOO_LARGE

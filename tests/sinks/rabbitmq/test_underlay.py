@@ -9,6 +9,7 @@ import pytest
 import uvloop
 from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
+from fastsmtp._tail import Tail
 from fastsmtp.sinks.rabbitmq import underlay
 from fastsmtp.sinks.rabbitmq._amqp import Encoder
 from fastsmtp.sinks.rabbitmq.underlay import Connection, Underlay
@@ -40,7 +41,7 @@ class Channel:
         """`count` publishes as one buffer: their tags; tag 7 has the message-id id7."""
         tags = list(range(self.sent + 1, self.sent + count + 1))
         for tag in tags:
-            self.encoder.publish(f"id{tag}", None, "", b"", bytes(size), 0)
+            self.encoder.publish(f"id{tag}", None, "", b"", Tail.of(bytes(size)), 0)
             self.told[tag] = []
         self.sent += count
         self.underlay.send(self.encoder.take())

@@ -17,7 +17,7 @@ from tests.support.held import Inside
 from tests.support.patience import until
 from tests.support.watcher import SETTINGS as WATCHED
 from tests.support.watcher import Scrape
-from tests.support.wire import Wire
+from tests.support.wire import Wire, all_read
 
 KB = 1024
 MB = 1024 * KB
@@ -121,9 +121,9 @@ def filled(server, count=7):
     return clients
 
 
-def silent(*clients, seconds=0.3):
-    """No reply comes."""
-    time.sleep(seconds)
+def silent(server, *clients):
+    """No reply has come by the time at which a later client has had its."""
+    all_read(server.port)
     for client in clients:
         client.socket.setblocking(False)
         with pytest.raises(BlockingIOError):
@@ -310,7 +310,7 @@ def test_full_memory_refuses_mail_and_reads_on_from_the_oldest_alone(server):
         assert other.command("MAIL FROM:<a@example.com>").raw == NO_MEMORY
         for client in clients[1:]:
             client.send(b".\r\n")
-        silent(*clients)
+        silent(server, *clients)
         clients[0].send(LINE + b".\r\n")
         assert [client.reply().code for client in clients] == [250] * 7
         assert other.mail(b"Hi\r\n").code == 250
@@ -329,7 +329,7 @@ def test_chunks_wait_as_data_does(server, between):
     others = filled(server, 6)
     oldest, late = chunks
     late.send(b"BDAT 2 LAST\r\n\r\n" if between else b"\r\nBDAT 0 LAST\r\n")
-    silent(late, *others)
+    silent(server, late, *others)
     oldest.close()
     assert late.replies(1 if between else 2)[-1].code == 250
     for client in (late, *others):
@@ -342,7 +342,7 @@ def test_the_next_one_goes_on_when_the_oldest_is_answered(server):
     for client in clients:
         client.send(b".\r\n")
     until(lambda: server.sink.waiting)
-    silent(*clients)
+    silent(server, *clients)
     assert len(server.sink.waiting) == 1
     server.do(server.sink.release)
     assert [client.reply().code for client in clients] == [250] * 7
@@ -354,7 +354,7 @@ def test_the_next_one_goes_on_when_the_oldest_hangs_up(server):
     oldest, *others = filled(server, 9)
     for client in others:
         client.send(b".\r\n")
-    silent(*others)
+    silent(server, *others)
     oldest.close()
     assert [client.reply().code for client in others] == [250] * 8
     for client in others:
@@ -374,7 +374,7 @@ def test_content_that_begins_when_memory_is_full_already_is_not_read(server):
     assert late.command("DATA").code == 354
     before = server.availability.memory.held
     late.send(PART + b".\r\n")
-    silent(late)
+    silent(server, late)
     assert server.availability.memory.held == before
     others_hold(server, -4 * MB)
     assert late.reply().code == 250
@@ -388,7 +388,7 @@ def test_the_next_one_goes_on_when_the_oldest_takes_an_empty_chunk_back(server):
     assert oldest.command("BDAT 0").code == 250
     assert late.command("DATA").code == 354
     late.send(PART + b".\r\n")
-    silent(late)
+    silent(server, late)
     assert oldest.command("RSET").code == 250
     assert late.reply().code == 250
     others_hold(server, -4 * MB - 1)
@@ -407,9 +407,11 @@ def test_a_pause_of_ours_stops_the_clock():
             lambda: all(each.seen_progress == each.session.progress for each in server.connections)
         )
         others_hold(server, 4 * MB)
-        silent(late, seconds=3 * timeout)
+        time.sleep(3 * timeout)  # longer than a client may be quiet
+        silent(server, late)
         others_hold(server, -4 * MB)
-        silent(late, seconds=timeout / 2)
+        time.sleep(timeout / 2)  # in time, counted from the end of the pause
+        silent(server, late)
         late.send(b".\r\n")
         assert late.reply().code == 250
         for client in (oldest, late):
@@ -425,7 +427,8 @@ def test_a_pause_that_has_ended_does_not_count(monkeypatch):
         give(server, late)
         for _ in range(2):
             others_hold(server, 4 * MB)
-            silent(late, seconds=1)
+            time.sleep(1)  # longer than a client may be quiet
+            silent(server, late)
             others_hold(server, -4 * MB)
         late.send(b".\r\n")
         assert late.reply().code == 250
@@ -488,7 +491,7 @@ def test_many_large_messages_at_once_are_all_stored_within_the_budget(start_daem
         thread.start()
     while any(thread.is_alive() for thread in threads):
         highest = max(highest, resident(worker))
-        time.sleep(0.01)
+        time.sleep(0.01)  # looks again
     assert [reply.code for reply in found] == [250] * 30
     listed = daemon.queue("list")
     assert all(message_id in listed for reply in found for message_id in reply.ids)

@@ -164,7 +164,7 @@ def test_health_checks_succeed_and_leave_nothing_in_the_log(
         heading, daemon.tls_port if heading == THROUGH else daemon.port, change=change
     )
     until(lambda: proxy.states("check_status")["mx1"] in ("L4OK", "L7OK"))
-    time.sleep(2.5)  # two more
+    time.sleep(2.5)  # two more checks, one per second
     assert proxy.states() == {"mx1": "UP"}
     assert daemon.log == before
 

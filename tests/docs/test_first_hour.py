@@ -103,7 +103,7 @@ class Clone:
         while " ready: " not in (seen := self.first_terminal.read_text()):
             assert self.server.poll() is None, seen
             assert time.monotonic() < deadline, seen
-            time.sleep(0.02)
+            time.sleep(0.02)  # looks again
         return seen
 
     def control_c(self) -> None:

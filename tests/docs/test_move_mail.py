@@ -106,7 +106,7 @@ class Queues:
             assert time.monotonic() < deadline
             assert self.process is not None
             assert self.process.poll() is None, self.errors
-            time.sleep(0.05)
+            time.sleep(0.05)  # looks again
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_killed_in_the_middle_it_loses_nothing(queues: Queues) -> None:
         process = queues.start()
         before = queues.count(queues.outbox)
         queues.wait_until(lambda before=before: queues.count(queues.outbox) > before)
-        time.sleep(chance.uniform(0, 0.05))
+        time.sleep(chance.uniform(0, 0.05))  # at any moment
         process.kill()
         process.wait()
         kills += 1

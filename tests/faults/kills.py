@@ -37,10 +37,10 @@ def kill_broker(broker: Broker, daemon: Daemon, ledger: Ledger, times: int) -> l
             load.wait_for(BETWEEN if number else 1, FLOW_TIMEOUT)
             if number % 2 == 0:
                 broker.pause()
-                time.sleep(chance.uniform(0.1, 0.3))
+                time.sleep(chance.uniform(0.1, 0.3))  # at any moment
             in_flight = ledger.in_flight
             broker.kill()
-            time.sleep(chance.uniform(0, 0.5))
+            time.sleep(chance.uniform(0, 0.5))  # at any moment
             broker.start()
             kills.append(Kill(in_flight, load.wait_for(1, FLOW_TIMEOUT)))
         load.wait_for(BETWEEN, FLOW_TIMEOUT)
@@ -53,7 +53,7 @@ def kill_daemon(daemon: Daemon, ledger: Ledger, times: int) -> None:
     with Load(daemon.port, ledger) as load:
         for _ in range(times):
             load.wait_for(BETWEEN, FLOW_TIMEOUT)
-            time.sleep(chance.uniform(0, 0.05))
+            time.sleep(chance.uniform(0, 0.05))  # at any moment
             daemon.kill()
             daemon.start()
         load.wait_for(BETWEEN, FLOW_TIMEOUT)

@@ -47,7 +47,7 @@ class Session:
                 pass
             except (OSError, EOFError) as error:
                 self.ledger.broken.append(repr(error))
-            await asyncio.sleep(self.random.uniform(0, 0.1))
+            await asyncio.sleep(self.random.uniform(0, 0.1))  # the rate of a client
 
     async def connection(self) -> None:
         """One connection's life."""
@@ -57,7 +57,7 @@ class Session:
             await self.command(f"EHLO client{self.name}.example.net", 250)
             while True:
                 await self.message()
-                await asyncio.sleep(self.random.uniform(0, PAUSE))
+                await asyncio.sleep(self.random.uniform(0, PAUSE))  # the rate of a client
         finally:
             self.writer.transport.abort()
 
@@ -101,7 +101,7 @@ class Session:
         codes = [await self.reply() for _ in envelope]
         if set(codes) != {250}:
             await self.command("RSET", 250)
-            await asyncio.sleep(self.random.uniform(0, 0.1))
+            await asyncio.sleep(self.random.uniform(0, 0.1))  # the rate of a client
             return
         if self.random.random() < 0.5:
             await self.command("DATA", 354)
@@ -154,5 +154,5 @@ class Load:
         while self.ledger.acknowledged < goal:
             waited = time.monotonic() - began
             assert waited < timeout, f"{self.ledger.acknowledged} of {goal} after {waited:.1f} s"
-            time.sleep(0.005)
+            time.sleep(0.005)  # looks again
         return time.monotonic() - began

@@ -85,7 +85,7 @@ def test_who_is_not_has_a_bounded_time_whatever_it_says(monkeypatch):
         with contextlib.suppress(EOFError, OSError):
             while time.monotonic() - begun < 10:
                 client.command("NOOP")
-                time.sleep(0.05)
+                time.sleep(0.05)  # it is never quiet for long
         assert 0.4 < time.monotonic() - begun < 3 * (0.5 + 1)
 
 
@@ -144,7 +144,7 @@ def eventually_greeted(port: int) -> bool:
         with Wire(port) as client:
             if client.greeting.code == 220:
                 return True
-        time.sleep(0.02)
+        time.sleep(0.02)  # asks again
     return False
 
 

@@ -66,7 +66,7 @@ def test_commands_in_time_keep_a_session_open(client):
     started = time.monotonic()
     while time.monotonic() - started < LATEST:
         assert client.command("NOOP").code == 250
-        time.sleep(TIMEOUT / 2)
+        time.sleep(TIMEOUT / 2)  # in time
 
 
 @pytest.mark.parametrize("line", [b"NOOP " + b"x" * 4000, b"x" * 4000])
@@ -107,7 +107,7 @@ def test_content_above_the_rate_takes_as_long_as_it_needs(client, bdat):
     started = time.monotonic()
     for _ in range(size // 200):
         client.send(b"x" * 198 + b"\r\n")
-        time.sleep(0.05)
+        time.sleep(0.05)  # the rate of the client
     assert time.monotonic() - started > LATEST
     if not bdat:
         client.send(b".\r\n")
@@ -121,10 +121,10 @@ def test_the_clock_stands_still_while_a_message_is_with_the_sink(client, server)
     client.envelope("a@example.com", ["b@example.org"])
     client.send(b"BDAT 2 LAST\r\nHi")
     until(lambda: server.sink.waiting)
-    time.sleep(LATEST)
+    time.sleep(LATEST)  # longer than a client may be quiet
     server.do(server.sink.release)
     assert client.reply().code == 250
-    time.sleep(TIMEOUT / 2)
+    time.sleep(TIMEOUT / 2)  # in time, counted from the answer
     assert client.command("NOOP").code == 250
 
 

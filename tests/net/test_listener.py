@@ -196,15 +196,18 @@ def test_the_grace_over_everyone_is_told_and_the_listener_ends():
 
 def test_who_waits_to_be_accepted_at_the_end_is_told():
     with Inside() as server:
+        is_busy, connected = threading.Event(), threading.Event()
 
         def busy():
             server.ending.set()
-            time.sleep(0.5)  # nothing is accepted meanwhile
+            is_busy.set()
+            assert connected.wait(10)  # nothing is accepted meanwhile
 
         server.loop.call_soon_threadsafe(busy)
-        time.sleep(0.1)
+        assert is_busy.wait(10)
         address = ("127.0.0.1", server.port)
         clients = [socket.create_connection(address, 5) for _ in range(200)]
+        connected.set()
         heard = {client.recv(100)[:10] for client in clients}
         for client in clients:
             client.close()
@@ -237,6 +240,7 @@ def test_nobody_is_reset_who_connects_while_a_socket_is_closed():
     over.set()
     for each in threads:
         each.join()
+    assert outcomes[b"421"]
     assert outcomes.keys() <= {b"421", "ConnectionRefusedError"}, outcomes
     assert outcomes[b"421"]
 

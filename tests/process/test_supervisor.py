@@ -205,7 +205,7 @@ def test_a_signal_to_every_process_ends_in_peace(start_daemon, number):
 def test_a_signal_to_every_process_while_they_start_ends_in_peace(launch, number, later):
     daemon = launch()
     until(lambda: daemon.workers)
-    time.sleep(later)
+    time.sleep(later)  # at another moment of the start
     os.killpg(daemon.process.pid, number)
     assert daemon.ended(15) == 0
     assert "Traceback" not in daemon.log
@@ -379,7 +379,7 @@ def test_an_old_generation_has_its_own_grace(tmp_path, launch):
     with begun(port) as client:
         client.send(b"BDAT 4 LAST\r\nHi\r\n")
         assert daemon.reload(smtp_grace=0)[0] == 0
-        time.sleep(1)
+        time.sleep(1)  # the new generation's grace would be over
         os.kill(old, signal.SIGUSR1)
         assert client.reply().code == 250
 

@@ -100,7 +100,7 @@ def test_the_watchdog_is_fed_while_all_workers_answer(manager, monkeypatch, star
     assert [manager.hears() for _ in range(3)] == [{"WATCHDOG": "1"}] * 3
     stuck = daemon.workers[1]
     os.kill(stuck, signal.SIGSTOP)
-    time.sleep(0.2)
+    time.sleep(0.2)  # what was answered before is told by now
     manager.forgets()
     manager.socket.settimeout(1.5)
     with pytest.raises(TimeoutError):

@@ -11,7 +11,7 @@ import pytest
 from tests.support import held
 from tests.support.daemon import Daemon
 from tests.support.patience import until
-from tests.support.wire import Wire
+from tests.support.wire import Wire, all_read
 
 STOPPING = b"421 4.3.2 Service is stopping, try again\r\n"
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
@@ -125,7 +125,7 @@ def test_a_locked_queue_file_cannot_keep_the_worker(start_daemon):
     lock.execute("BEGIN IMMEDIATE")
     with Wire(daemon.port) as client:
         submit(client)
-        time.sleep(0.1)
+        all_read(daemon.port)
         daemon.process.send_signal(signal.SIGTERM)
         assert client.reply().raw == STOPPING
     assert ended(daemon, 3 * 6) == 0

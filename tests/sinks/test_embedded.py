@@ -85,7 +85,7 @@ async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # looks again
 
 
 def test_every_recipient_is_in_the_file_when_the_answer_comes(path: str) -> None:
@@ -154,7 +154,7 @@ def test_a_full_queue_refuses_until_there_is_room(
         assert stored(path) == kept
         assert availability.refusal is replies.NO_SPACE
         assert await put(sink, message("B", 20_000)) == [replies.NO_SPACE]
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(1.2)  # it looks for room once a second
         assert availability.refusal is replies.NO_SPACE
         store = Store(path)
         assert store.purge() == len(kept)
@@ -216,7 +216,7 @@ def test_another_refusal_is_not_lifted(path: str) -> None:
         store = Store(path)
         store.purge()
         store.close()
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(1.5)  # it looks for room once a second
         assert availability.refusal is replies.UNAVAILABLE
 
     with_sink(path, use, maxsize=MIN_SIZE)

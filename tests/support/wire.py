@@ -1,9 +1,11 @@
 """A raw SMTP client: sends exactly the bytes that a test gives, reads whole replies."""
 
+import contextlib
 import re
 import socket
 import ssl
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -28,6 +30,46 @@ def stuffed(content: bytes) -> bytes:
     assert not content or content.endswith(b"\r\n"), "only BDAT carries an unfinished last line"
     dotted = content.replace(b"\r\n.", b"\r\n..")
     return (b"." if dotted.startswith(b".") else b"") + dotted + b".\r\n"
+
+
+def all_read(port: int) -> None:
+    """Return when a server of one worker has read whatever it was sent before.
+
+    A client that comes now is answered, several times: one read may take more than a turn.
+    """
+    with Wire(port) as later:
+        for _ in range(5):
+            assert later.command("NOOP").code == 250
+
+
+@contextlib.contextmanager
+def flooding(client: "Wire", data: bytes) -> Iterator[Callable[[int], bool]]:
+    """Meanwhile `client` sends `data` again and again; it is of no use afterwards.
+
+    Gives a function: whether the server at a port takes no more, while it answers others.
+    """
+    sent = 0
+
+    def send() -> None:
+        nonlocal sent
+        with contextlib.suppress(OSError):
+            while True:
+                client.send(data)
+                sent += 1
+
+    def is_stuck(port: int) -> bool:
+        before = sent
+        all_read(port)
+        return sent == before
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield is_stuck
+    finally:
+        client.socket.shutdown(socket.SHUT_RDWR)
+        sender.join(10)
+        assert not sender.is_alive()
 
 
 class Wire:

@@ -17,7 +17,7 @@ from tests.support import certificates
 from tests.support.inbox import EmbeddedInbox
 from tests.support.patience import until
 from tests.support.ports import lasting_port
-from tests.support.wire import Wire
+from tests.support.wire import Wire, all_read
 
 USER, PASSWORD = "relay@example.com", "hunter2 häßlich"
 PAIR = {"smtp_username": USER, "smtp_password": PASSWORD, "smtp_insecure_auth": "true"}
@@ -319,7 +319,7 @@ def test_a_client_that_waits_does_not_time_out_and_ends_with_the_daemon(start_da
     with Wire(daemon.port, 30) as client:
         client.ehlo()
         client.send(f"AUTH PLAIN {plain(password='wrong')}\r\n".encode())
-        time.sleep(0.2)
+        all_read(daemon.port)
         begun = time.monotonic()
         daemon.stop()
         assert client.reply().code == 421

@@ -17,6 +17,7 @@ from fastsmtp.net.auth.file import File
 from tests.net.auth.test_authenticator import REFUSED, UNAVAILABLE, auth, b64
 from tests.support.daemon import COMMAND
 from tests.support.patience import until
+from tests.support.sink import eventually
 from tests.support.wire import Wire
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
@@ -173,7 +174,7 @@ def test_more_than_can_wait_are_unavailable(users, monkeypatch):
     async def run():
         made = File(f"file://{users}")
         waiting = [asyncio.create_task(made.check("nobody", b"pw")) for _ in range(3)]
-        await asyncio.sleep(0.2)
+        await eventually(lambda: made._waiting == 3, 10)
         with pytest.raises(UnavailableError):
             await made.check("bea", b"b")
         free.set()

@@ -49,7 +49,7 @@ async def test_no_answer_while_stopped_and_a_refusal_after_the_timeout(
         paused.pause()
         answers = [rabbit.put(b"into silence") for _ in range(5)]
         large = rabbit.put(bytes(10 * MIB))
-        await asyncio.sleep(0.7)
+        await asyncio.sleep(0.7)  # of the second that rabbitmq-timeout is
         assert not any(answer.done() for answer in [*answers, large])
         found = await asyncio.wait_for(asyncio.gather(*answers, large), 3)
         assert set(found) == {replies.NOT_STORED}
@@ -89,7 +89,7 @@ async def test_down_at_start_up_later(
         assert rabbit.availability.refusal is replies.NOT_STORED
         assert rabbit.availability.greeting is None
         assert await rabbit.put(b"too early") is replies.NOT_STORED
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # more attempts, which are no line each
         (line,) = lines(caplog)
         assert f"tried amqp://guest@127.0.0.1:{broker.port}/ " in line
         assert "rabbitmq-address: none" in line
@@ -294,7 +294,7 @@ class Load:
             else:
                 assert answer is replies.NOT_STORED
                 self.refused += 1
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # the rate of the client
 
 
 @on_uvloop
@@ -305,7 +305,7 @@ async def test_a_cancellation_that_the_library_swallows_keeps_nobody_waiting(
 
     async def swallow(self: Cluster, address: str) -> Any:
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(60)  # until it is cancelled
         except asyncio.CancelledError:
             return await really(self, address)
 
@@ -401,7 +401,7 @@ async def test_what_is_said_of_an_old_channel_confirms_nothing_on_the_new_one(
         second = put()
         await eventually(lambda: bool(ACK.search(after.kept)), 30)
         before.release()
-        await asyncio.wait([second], timeout=0.3)
+        await opened[0][0].channel()  # the broker's answer comes behind what was kept
         assert not second.done()
         after.release()
         assert await asyncio.wait_for(second, 30) is None

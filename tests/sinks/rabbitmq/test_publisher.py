@@ -402,7 +402,7 @@ async def test_memory_alarm_refuses_and_clears(broker: Broker, queue: str) -> No
             assert rabbit.metrics.broker_state == "blocked"
             assert await rabbit.put(b"later") is replies.NO_SPACE
             assert rabbit.availability.greeting is None
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(1.5)  # longer than rabbitmq-timeout
             assert rabbit.availability.refusal is replies.NO_SPACE
         finally:
             broker.ctl("set_vm_memory_high_watermark", "0.8")

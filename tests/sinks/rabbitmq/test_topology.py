@@ -11,7 +11,8 @@ from typing import Any
 
 import aio_pika
 import pytest
-from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+from aio_pika.exceptions import ChannelNotFoundEntity
 
 from fastsmtp import replies
 from fastsmtp.settings import Settings
@@ -175,6 +176,16 @@ async def test_a_new_queue_is_on_the_brokers_disk_when_mail_goes_there(
     assert outcomes.count(b"committed") > 30
 
 
+async def exists(connection: AbstractConnection, queue: str) -> bool:
+    channel = await connection.channel()
+    try:
+        await channel.declare_queue(queue, passive=True)
+    except ChannelNotFoundEntity:
+        return False
+    await channel.close()
+    return True
+
+
 @on_uvloop
 async def test_every_connection_waits_for_a_new_quorum_queue(broker: Broker, queue: str) -> None:
     topology = Topology(Settings(rabbitmq_inbox=queue, rabbitmq_queue_type="quorum"))
@@ -184,7 +195,8 @@ async def test_every_connection_waits_for_a_new_quorum_queue(broker: Broker, que
     ):
         began = time.monotonic()
         first = asyncio.create_task(topology.declare(connection))
-        await asyncio.sleep(1)  # it has made the queue
+        while not await exists(another, queue):  # the broker's answer is the rate
+            pass
         await topology.declare(another)
         assert time.monotonic() - began >= FLUSH_TIME
         await first

@@ -494,7 +494,9 @@ def test_many_large_messages_at_once_are_all_stored_within_the_budget(start_daem
         time.sleep(0.01)  # looks again
     assert [reply.code for reply in found] == [250] * 30
     listed = daemon.queue("list")
-    assert all(message_id in listed for reply in found for message_id in reply.ids)
+    ids = [message_id for reply in found for message_id in reply.ids]
+    assert len(ids) == 30
+    assert all(message_id in listed for message_id in ids)
     assert highest - before < 96 * MB  # of 210 MB that were sent
     scrape = Scrape(daemon)
     assert scrape("fastsmtp_mail_bytes") == 0

@@ -195,7 +195,9 @@ def test_getting_started_as_it_is_pasted(clone: Clone) -> None:
     assert "1 message" in publish
     assert "smtp-maxsize" in check
     assert "guest:guest" not in check
-    for lines in shown(text, "text"):
+    notes = list(shown(text, "text"))
+    assert notes
+    for lines in notes:
         assert lines in convert
 
 

@@ -38,7 +38,9 @@ def test_it_works(tmp_path, start_daemon, block, version):
     given = {key.replace("-", "_"): text.strip() for key, text in (x.split(":", 1) for x in lines)}
     ports = {key: 0 for key in given if key.endswith("_port")}
     daemon = start_daemon(**given | ports)
-    for name in [name for name in NAMES if name in block]:
+    names = [name for name in NAMES if name in block]
+    assert names
+    for name in names:
         trusting = certificates.client(pairs[name].certificate)
         trusting.minimum_version = trusting.maximum_version = version
         with Wire(daemon.port) as client:

@@ -181,6 +181,10 @@ class Waits(Composer):
         return (yield from super().steps(envelope, peer, pieces))
 
 
+def alive(kind):
+    return [each for each in gc.get_objects() if isinstance(each, kind)]
+
+
 def test_who_hangs_up_while_a_message_is_composed_leaks_nothing(monkeypatch, caplog):
     monkeypatch.setattr("fastsmtp.process.worker.Composer", Waits)
     with Inside(Forgets()) as server:
@@ -190,6 +194,7 @@ def test_who_hangs_up_while_a_message_is_composed_leaks_nothing(monkeypatch, cap
                 client.envelope("a@example.com", ["b@example.org"])
                 client.send(b"BDAT 500000 LAST\r\n" + b"x" * 500_000)
                 until(lambda: server.connections[0].session.question)
+                assert alive(Connection)
                 reset = struct.pack("ii", 1, 0)
                 client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
             until(lambda: not server.connections)
@@ -197,7 +202,7 @@ def test_who_hangs_up_while_a_message_is_composed_leaks_nothing(monkeypatch, cap
         monkeypatch.setattr(Waits, "go", True)
         until(lambda: not server.intake._tasks and server.metrics.messages == 3)
         server.do(gc.collect)
-        assert [each for each in gc.get_objects() if isinstance(each, Connection | Outgoing)] == []
+        assert alive(Connection) == alive(Outgoing) == []
     assert caplog.text == ""
 
 

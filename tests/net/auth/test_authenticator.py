@@ -242,7 +242,9 @@ def test_tls_forgets_who_it_was_and_protects_the_next_one(tmp_path, start_daemon
     with smtplib.SMTP_SSL("127.0.0.1", daemon.tls_port, context=context) as client:
         client.ehlo()
         assert client.docmd(f"AUTH PLAIN {plain(password='wrong')}")[0] == 535
-    for message in EmbeddedInbox().messages(daemon):
+    messages = EmbeddedInbox().messages(daemon)
+    assert len(messages) == 2
+    for message in messages:
         assert message["connection"]["user"] == USER
         assert "with ESMTPSA" in message["mime"]
 

@@ -21,6 +21,7 @@ cdef class Tail:
     cdef readonly Py_ssize_t size
     cdef readonly Py_ssize_t held
     cdef readonly str encoding
+    cdef Py_ssize_t content  # its bytes
     cdef bytes head, end
     cdef list spans  # (bytes or bytearray, start, stop)
     cdef Form form

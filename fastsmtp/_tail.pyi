@@ -14,7 +14,7 @@ class Tail:
         """Bytes of the text."""
     @property
     def held(self) -> int:
-        """Bytes of memory that it keeps."""
+        """Bytes of memory that it keeps: pieces of content count as a whole."""
     @staticmethod
     def of(text: bytes | bytearray) -> Tail:
         """Take a text that is made already."""

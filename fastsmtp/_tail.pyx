@@ -51,7 +51,7 @@ cdef class Tail:
         cdef Tail tail = Tail.__new__(Tail)
         tail.begin(b'%b,"mime-encoding":"base64","mime":"' % head, spans, BASE64)
         tail.encoding = "base64"
-        tail.size += (tail.held - PyBytes_GET_SIZE(tail.head) + 2) // 3 * 4
+        tail.size += (tail.content + 2) // 3 * 4
         return tail
 
     cdef int begin(self, bytes head, list spans, Form form) except -1:
@@ -62,11 +62,16 @@ cdef class Tail:
         self.form = form
         self.size = PyBytes_GET_SIZE(head) + PyBytes_GET_SIZE(END)
         self.held = PyBytes_GET_SIZE(head)
+        self.content = 0
+        previous = None
         for octets, start, stop in spans:
             octets_of(octets, &length)
             if start < 0 or stop > length or start > stop:
                 raise ValueError("outside the content")
-            self.held += stop - start
+            self.content += stop - start
+            if octets is not previous:  # spans between fields that were cut out
+                self.held += length
+                previous = octets
         return 0
 
     cdef Py_ssize_t fill(self, Place *place, uint8_t *target, Py_ssize_t room) except -1:

@@ -28,8 +28,8 @@ cdef class Composer:
     cdef _longest_text(self)
     cdef bint _may_lift(self, Peer peer) except -1
 
-    @cython.locals(recipient=Recipient, message_id=str, prefix=bytes, asked=bint)
-    cdef list _outgoing(self, Envelope envelope, Peer peer, lifted, Tail tail)
+    @cython.locals(recipient=Recipient, message_id=str, prefix=bytes, shared=bint)
+    cdef list _outgoing(self, Envelope envelope, Peer peer, lifted, Tail tail, list recipients)
     cdef bytes _shared_properties(self, Envelope envelope, Peer peer, lifted, now)
     cdef tuple _connection(self, Peer peer)
     cdef _ips(self, Peer peer)

@@ -32,6 +32,9 @@ from fastsmtp.values import Network
 SLICE = 512 * 1024
 """Bytes of content that are looked at in one step."""
 
+RECIPIENTS = 1000
+"""Recipients whose messages are made in one step."""
+
 PREFIX_ROOM = 16 * 1024
 """Octets of the largest body that are kept for a recipient's own properties."""
 
@@ -122,7 +125,7 @@ class Composer:
         for octets, start, stop in spans:
             measure.add(octets, start, stop)
         tail = self._tail(head, spans, measure)
-        return self._outgoing(envelope, peer, lifted, tail)
+        return self._outgoing(envelope, peer, lifted, tail, envelope.recipients)
 
     def steps(self, envelope: Envelope, peer: Peer, pieces: list[bytes]) -> Steps:
         """The same, of a large message: what `compose` gives is the generator's value."""
@@ -140,7 +143,12 @@ class Composer:
                 measure.add(octets, start, min(start + SLICE, end))
                 yield
         tail = self._tail(head, spans, measure)
-        return self._outgoing(envelope, peer, lifted, tail)
+        outgoing: list[Outgoing] = []
+        for first in range(0, len(envelope.recipients), RECIPIENTS):
+            some = envelope.recipients[first : first + RECIPIENTS]
+            outgoing += self._outgoing(envelope, peer, lifted, tail, some)
+            yield
+        return outgoing
 
     def _parts(
         self,
@@ -190,13 +198,15 @@ class Composer:
         peer: Peer,
         lifted: Lifted,
         tail: Tail,
+        recipients: list[Recipient],
     ) -> list["Outgoing"]:
+        """The messages of these `recipients` of `envelope`."""
         priority = lifted.properties.get("priority")
         if priority is not None and not 0 <= priority <= 255:
             priority = None
-        asked = bool(lifted.dsn) or envelope.ret is not None or envelope.envid is not None
+        shared = bool(_shared_dsn(envelope, lifted.dsn))
         outgoing = []
-        for recipient in envelope.recipients:
+        for recipient in recipients:
             message_id = self._ids.fresh()
             prefix = b"".join(
                 (
@@ -206,8 +216,8 @@ class Composer:
                     orjson.dumps(recipient.mailbox),
                 )
             )
-            if asked or recipient.notify is not None or recipient.orcpt is not None:
-                prefix += b',"dsn":' + orjson.dumps(_dsn(envelope, recipient, lifted.dsn))
+            if shared or recipient.notify is not None or recipient.orcpt is not None:
+                prefix += _begun_dsn(recipient, lifted.dsn, shared)
             route = None
             if self._route is not None:
                 route = self._route(peer, envelope, recipient, lifted)
@@ -215,7 +225,11 @@ class Composer:
         return outgoing
 
     def _shared_properties(self, envelope: Envelope, peer: Peer, lifted: Lifted, now: int) -> bytes:
-        """The JSON text of what all recipients have in common, but for `mime`."""
+        """The JSON text of what all recipients have in common, but for `mime`.
+
+        It begins with the rest of `dsn` where a part of that is shared, see `_begun_dsn`.
+        """
+        dsn = _shared_dsn(envelope, lifted.dsn)
         properties = lifted.properties
         sender = properties.pop("envelope", envelope.sender)
         connection, ips = self._connection(peer)
@@ -231,7 +245,7 @@ class Composer:
             text += ips
         if properties:
             text += b"," + orjson.dumps(properties)[1:-1]
-        return text
+        return orjson.dumps(dsn)[1:] + text if dsn else text
 
     def _connection(self, peer: Peer) -> tuple[bytes, bytes]:
         """The JSON text of the properties `connection` and `ips`; made anew when facts change."""
@@ -305,19 +319,34 @@ def _without(content: bytes | bytearray, cuts: list[tuple[int, int]]) -> list[Sp
     return spans
 
 
-def _dsn(envelope: Envelope, recipient: Recipient, lifted: dict[str, Any]) -> dict[str, Any]:
-    """What is asked of delivery reports: by SMTP parameters (RFC 3461), and headers over them."""
-    dsn: dict[str, Any] = {}
-    if recipient.notify is not None:
-        dsn["notify"] = recipient.notify
+def _shared_dsn(envelope: Envelope, lifted: dict[str, Any]) -> dict[str, Any]:
+    """What is asked of the delivery reports of all recipients.
+
+    By parameters of MAIL (RFC 3461), and headers over them.
+    """
+    dsn = {}
     if envelope.ret is not None:
         dsn["ret"] = envelope.ret
-    if recipient.orcpt is not None:
-        dsn["orcpt"] = recipient.orcpt
     if envelope.envid is not None:
         dsn["envid"] = envelope.envid
     dsn.update(lifted)
     return dsn
+
+
+def _begun_dsn(recipient: Recipient, lifted: dict[str, Any], shared: bool) -> bytes:
+    """The property `dsn` with what RCPT asked, as far as headers say nothing else.
+
+    Whole, or where a part is `shared` up to that, which stands at the beginning of the tail.
+    """
+    own = {}
+    if recipient.notify is not None and "notify" not in lifted:
+        own["notify"] = recipient.notify
+    if recipient.orcpt is not None and "orcpt" not in lifted:
+        own["orcpt"] = recipient.orcpt
+    text = b',"dsn":' + orjson.dumps(own)
+    if not shared:
+        return text
+    return text[:-1] + b"," if own else text[:-1]
 
 
 def _connection_facts(peer: Peer) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def check(content, cuts=(), sizes=(7,)):
         whole = HEAD + b',"mime":' + text + b"}"
         assert (bytes(tail), tail.size) == (whole, len(whole))
         assert in_reads(tail, sizes) == whole
-        assert tail.held == len(content) + len(HEAD) + len(b',"mime":"')
+        assert tail.held == sum(len(each[0]) for each in pieces) + len(HEAD) + len(b',"mime":"')
     tail = Tail.base64(HEAD, pieces)
     whole = HEAD + b',"mime-encoding":"base64","mime":"' + base64.b64encode(content) + b'"}'
     assert (bytes(tail), tail.size) == (whole, len(whole))

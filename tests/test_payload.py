@@ -197,6 +197,33 @@ def test_every_recipient_has_its_own_and_shares_the_rest():
     assert len({id(one.tail) for one in outgoing}) == 1
 
 
+DSN = [None, "SUCCESS"], [None, "rfc822;o@example"], [None, "HDRS"], [None, "q+1"]
+HEADERS = [b"", b"notify: never", b"ret: full", b"orcpt: x", b"envid: y", b"mta: m"]
+
+
+@pytest.mark.parametrize("headers", [*itertools.combinations(HEADERS[1:], 2), HEADERS[:1]])
+def test_dsn_by_parameters_and_headers(headers):
+    """Whatever is shared, and whatever headers override, it is one object with each key once."""
+    content = b"".join(b"X-MQ-DSN-%b\r\n" % each for each in headers if each) + b"\r\n"
+    for ret, envid in itertools.product(*DSN[2:]):
+        recipients = [
+            message.Recipient("r@example.org", *each) for each in itertools.product(*DSN[:2])
+        ]
+        check(content, message.Envelope("s@example.com", recipients, ret=ret, envid=envid))
+
+
+@BOTH
+def test_a_large_dsn_is_kept_once(steps):
+    """250 KB of X-MQ-DSN-* to 1,000 recipients were 250 MB: each recipient had them of its own."""
+    recipients = [message.Recipient(f"r{n}@example.org", notify="NEVER") for n in range(1000)]
+    envelope = message.Envelope("s@example.com", recipients)
+    content = b"X-MQ-DSN-Envid: " + b"x" * 250_000 + b"\r\n\r\nHi\r\n"
+    outgoing, _ = compose(content, envelope, steps=steps)
+    assert max(len(one.prefix) for one in outgoing) < 200
+    assert outgoing[0].tail.held < 600_000
+    assert json.loads(body(outgoing[999]))["dsn"] == {"notify": "NEVER", "envid": "x" * 250_000}
+
+
 LOCAL = ["192.0.2.10", "::ffff:192.0.2.10", "2001:db8::1"]
 RANGES = [[], ["192.0.2.0/24"], ["192.0.2.11"], ["2001:db8::/32"]]
 
@@ -233,6 +260,17 @@ def test_content_that_would_not_fit_as_text_is_base64(steps):
     assert base64.b64decode(json.loads(body(outgoing))["mime"]) == nuls
     (outgoing,), _ = compose(b"x" * 60_000, availability=availability, steps=steps)
     assert outgoing.encoding == ""
+
+
+@BOTH
+def test_text_over_half_of_the_memory_is_base64(steps):
+    """So says docs/json.md of mime-encoding: half of smtp-maxmemory."""
+    availability = Availability(1 << 40, maxmemory=200_000)
+    for content, encoding in ((b"\0" * 20_000, "base64"), (b"\0" * 16_000, "")):
+        (outgoing,), _ = compose(content, availability=availability, steps=steps)
+        assert outgoing.encoding == encoding
+        assert outgoing.size == len(body(outgoing)) < 110_000
+        assert outgoing.tail.held < len(content) + 1000  # the text is not made yet
 
 
 @BOTH

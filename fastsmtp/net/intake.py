@@ -1,7 +1,8 @@
 """Answers `Message`: a finished message on its way to payload, sink and reply.
 
 Takes messages from sessions, gives each its one reply. A message of ordinary size costs no task;
-a large one is composed in steps by a task of its own, so that nobody waits for it.
+a large one, or one to many recipients, is composed in steps by a task of its own, so that nobody
+waits for it.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from fastsmtp._durations import now
 from fastsmtp.background_tasks import BackgroundTasks
 from fastsmtp.headers import RefusedError
 from fastsmtp.net.answerer import Answered, Parts
-from fastsmtp.payload import Outgoing, Steps
+from fastsmtp.payload import RECIPIENTS, Outgoing, Steps
 from fastsmtp.questions import Message
 from fastsmtp.refusals import Refusal
 from fastsmtp.replies import Reply
@@ -24,7 +25,7 @@ LARGE = 256 * 1024
 """Octets of content from which on a message is composed by a task."""
 
 RECIPIENT = 512
-"""Approximate bytes each recipient adds to the bytes that all recipients of a message share."""
+"""Approximate bytes of the objects for each recipient, without the text of its prefix."""
 
 
 class InFlight:
@@ -119,7 +120,7 @@ class Intake:
         """See `answerers.Answerer`: 250 once the message is stored for every recipient."""
         self.metrics.in_flight += 1
         in_flight = InFlight(self, message, answered)
-        if message.size > LARGE:
+        if message.size > LARGE or len(message.envelope.recipients) > RECIPIENTS:
             steps = self._composer.steps(message.envelope, message.peer, message.pieces)
             self._tasks.start(self._compose_large(steps, in_flight))
             return None
@@ -154,7 +155,8 @@ class Intake:
 
 def held(outgoing: list[Outgoing]) -> int:
     """Bytes that a composed message takes, about."""
-    return outgoing[0].tail.held + RECIPIENT * len(outgoing)
+    prefixes = sum([len(each.prefix) for each in outgoing])
+    return outgoing[0].tail.held + prefixes + RECIPIENT * len(outgoing)
 
 
 def answerer(parts: Parts) -> Intake:

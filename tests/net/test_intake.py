@@ -88,6 +88,20 @@ def test_many_large_messages_at_once_hold_nobody_up():
             each.close()
 
 
+def test_a_large_dsn_to_many_recipients_holds_nobody_up():
+    """It kept the loop for 1.8 s and 1.6 GB."""
+    recipients = [f"r{n}@example.org" for n in range(1000)]
+    with Inside(smtp_extract="true") as server, Wire(server.port, timeout=30) as client:
+        server.sink.auto = True
+        client.ehlo()
+        client.envelope("a@example.com", recipients)
+        pulse = Pulse(server)
+        assert client.data(b"X-MQ-DSN-Envid: " + b"x" * 250_000 + b"\r\n\r\n").code == 250
+        assert pulse.longest < HELD_UP
+        (outgoing,) = server.sink.messages
+        assert intake.held(outgoing) < 2_000_000
+
+
 class Broken(Composer):
     """Fails at a content that has BOOM."""
 

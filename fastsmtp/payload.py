@@ -44,7 +44,7 @@ MAX_RECEIVED = 100
 Span = tuple[bytes | bytearray, int, int]
 """A part of the content: octets[start:stop]."""
 
-ChooseRoute = Callable[[Peer, Envelope, Recipient, Lifted], Route | None]
+ChooseRoute = Callable[[Peer, Envelope, Recipient, Lifted], "Route | None"]
 """Chooses a recipient's route by the client, the envelope and the lifted headers."""
 
 Steps = Generator[None, None, "list[Outgoing]"]

@@ -481,7 +481,7 @@ def test_a_tail_that_rows_share_counts_once_in_the_window(path: Path) -> None:
         assert len({id(one.tail) for one, _ in sink.waiting}) <= 3
         while not running.done():
             order += sink.answer(100)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # the rate of the sink
         await running
         store.close()
         assert order == [one.id for one in (*shared, *large)]

@@ -31,7 +31,7 @@ endef
 
 export FASTSMTP_BUILD FIRST_MAIL
 
-.PHONY: help run check in-memory test test-all test-debian wheels lint debug sanitize fuzz faults bench bench-quick bench-peers bench-plot bench-compare profile docs clean tools
+.PHONY: help run check in-memory test test-all test-debian wheels lint debug sanitize fuzz faults hostile bench bench-quick bench-peers bench-plot bench-compare profile docs clean tools
 
 help: ## say what there is (default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-13s %s\n", $$1, $$2 }'
@@ -143,6 +143,9 @@ fuzz: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## long: fuzz the parse
 
 faults: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## long: the ledger of lost mail with ROUNDS (20) times as many kills, reloads, restarts
 	LEDGER_ROUNDS=$(or $(ROUNDS),20) $(PYTEST) tests/faults
+
+hostile: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## long: attacks on memory and fairness: a table of all, or of those whose names have one of the words W
+	$(BIN)/python -m tests.hostile $(W)
 
 BENCH = tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/bench-tools $(VENV)/test-tools
 bench: $(BENCH) ## speed, CPU, memory beside other servers: all workloads, or those of W="a embedded"

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +44,7 @@ class Attack:
     broker: str = ""  # "": the embedded queue; "well", or what it becomes at `Arena.trouble`
     settings: dict[str, object] = field(default_factory=dict)
     others: float = 0.95  # the share of others' small mail that has to be accepted
+    alone: bool = False  # there is nobody else
     holds: bool = False  # all bounds hold: `make test` says so
 
 
@@ -135,8 +137,10 @@ class Arena:
 
     def measure(self) -> Result:
         """Attack."""
+        others = Bystanders(self.daemon.port, self.worker, self.senders)
         with Watch(self.worker) as watch:
-            with Bystanders(self.daemon.port, self.worker, self.senders) as others:
+            self.watch = watch
+            with nullcontext() if self.attack.alone else others:
                 heard = self.attack.run(self)
                 self.comfort()
                 self.hang_up()

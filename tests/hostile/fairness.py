@@ -33,6 +33,21 @@ def silent(arena: Arena, count: int = 6) -> str:
     return f"DATA {heard}"
 
 
+def silent_small(arena: Arena, count: int = 1500) -> str:
+    """One client has very many connections with 200 KB of content each, and says nothing more."""
+    clients = []
+    for _ in range(arena.scaled(count)):
+        client = arena.client("127.0.3.1")
+        replies = [client.command(line) for line in (MAIL, RCPT, "DATA")]
+        if replies[-1].code == 354:
+            client.socket.settimeout(0.2)
+            with contextlib.suppress(TimeoutError):  # it is not read
+                client.send(lines(TEXT, 200 * 1024))
+        clients.append(f"DATA {replies[-1].code}")
+    time.sleep(arena.seconds)
+    return counted(clients)
+
+
 def trickle(client: Wire, data: bytes, rate: float, end: float) -> bool:
     """Send at `rate` bytes per second until `end`; whether all of it left."""
     began, at = time.monotonic(), 0
@@ -74,15 +89,18 @@ def slow(arena: Arena, count: int = 50) -> str:
     return arena.crowd(count, one)
 
 
-def full_speed(arena: Arena, hosts: int, connections: int, size: int) -> str:
+def full_speed(
+    arena: Arena, hosts: int, connections: int, size: int, declared: bool = False
+) -> str:
     """`connections` from each of `hosts` addresses, one message after the other, for `seconds`."""
     content = stuffed(lines(TEXT, size))
+    mail = f"{MAIL} SIZE={len(content)}" if declared else MAIL
     began = time.monotonic()
     end = began + arena.seconds
     heard: list[str] = []
 
     def message(client: Wire) -> str:
-        for command, good in ((MAIL, 250), (RCPT, 250), ("DATA", 354)):
+        for command, good in ((mail, 250), (RCPT, 250), ("DATA", 354)):
             if (code := client.command(command).code) != good:
                 client.command("RSET")
                 time.sleep(0.2)
@@ -145,6 +163,12 @@ ATTACKS = [
         lambda arena: full_speed(arena, 20, 1, 50 * arena.unit),
         broker="well",
     ),
+    Attack(
+        "2: 20 hosts at full speed, 50 MB, SIZE= said",
+        lambda arena: full_speed(arena, 20, 1, 50 * arena.unit, declared=True),
+        broker="well",
+    ),
+    Attack("2: one silent host with 1,500 x 200 KB", silent_small, broker="well"),
     Attack(
         "2: silent, slow and fast senders at once",
         mixed,

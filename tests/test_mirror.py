@@ -67,7 +67,9 @@ ELSEWHERE = {
 }
 """Module without a test of its name → the tests that show what it does, or why there is none."""
 
-NOT_MIRRORED = {"clients", "docs", "faults", "fuzz", "mailerq", "oracle", "support", "whole"}
+NOT_MIRRORED = {
+    *("clients", "docs", "faults", "fuzz", "hostile", "mailerq", "oracle", "support", "whole")
+}
 """Folders of tests that are about no single module."""
 
 OF_THE_WHOLE = {"test_layers.py", "test_mirror.py"}

@@ -144,7 +144,7 @@ class Arena:
                 heard = self.attack.run(self)
                 self.comfort()
                 self.hang_up()
-            time.sleep(0.5)
+            time.sleep(0.5)  # what is freed at the end is gone then
         return Result(
             attack=self.attack,
             heard=heard,

@@ -54,7 +54,7 @@ def fill(clients: list[Wire], data: bytes, patience: float = 3.0) -> int:
                 total += client.socket.send(data)
         if total > before:
             progress = time.monotonic()
-        time.sleep(0.05)
+        time.sleep(0.05)  # looks again
     return total
 
 

@@ -29,7 +29,7 @@ def silent(arena: Arena, count: int = 6) -> str:
         return str(reply.code)
 
     heard = arena.crowd(count, one)
-    time.sleep(arena.seconds)
+    time.sleep(arena.seconds)  # the attack goes on meanwhile
     return f"DATA {heard}"
 
 
@@ -44,7 +44,7 @@ def silent_small(arena: Arena, count: int = 1500) -> str:
             with contextlib.suppress(TimeoutError):  # it is not read
                 client.send(lines(TEXT, 200 * 1024))
         clients.append(f"DATA {replies[-1].code}")
-    time.sleep(arena.seconds)
+    time.sleep(arena.seconds)  # the attack goes on meanwhile
     return counted(clients)
 
 
@@ -53,7 +53,7 @@ def trickle(client: Wire, data: bytes, rate: float, end: float) -> bool:
     began, at = time.monotonic(), 0
     client.socket.settimeout(1)
     while at < len(data):
-        time.sleep(0.1)
+        time.sleep(0.1)  # the rate of the sender
         now = time.monotonic()
         if now > end:
             return False
@@ -76,7 +76,7 @@ def slow(arena: Arena, count: int = 50) -> str:
         while (reply := client.command(MAIL)).code != 250:
             if reply.code != 452 or time.monotonic() > end:
                 return f"MAIL {reply.code}"
-            time.sleep(1)
+            time.sleep(1)  # tries again
         client.command(RCPT)
         reply = client.command("DATA")
         if reply.code != 354:
@@ -103,7 +103,7 @@ def full_speed(
         for command, good in ((mail, 250), (RCPT, 250), ("DATA", 354)):
             if (code := client.command(command).code) != good:
                 client.command("RSET")
-                time.sleep(0.2)
+                time.sleep(0.2)  # tries again
                 return f"{command[:4]} {code}"
         client.send(content)
         return str(client.reply().code)

@@ -26,7 +26,7 @@ def too_large(arena: Arena, size: int, recipients: int, fill: int = 0) -> str:
     end = time.monotonic() + arena.seconds
     while time.monotonic() < end:
         heard.append(outcome(message))
-        time.sleep(0.5)
+        time.sleep(0.5)  # the rate of the attack
     full = sum("mail gets 452" in line for line in arena.daemon.log.splitlines())
     return f"the sender: {counted(heard)}; the log said {full} times that the queue is full"
 

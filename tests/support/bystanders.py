@@ -128,17 +128,17 @@ async def _probe(port: int, worker: int, seen: Seen, begun: asyncio.Event) -> No
         try:
             await line.say(b"NOOP\r\n")
         except OSError:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # connects again
             continue
         step = (_used(worker) - cpu) / 1e9
         seen.longest_wait = max(seen.longest_wait, time.monotonic() - began)
         seen.longest_step = max(seen.longest_step, step)
-        await asyncio.sleep(NOOP_PAUSE)
+        await asyncio.sleep(NOOP_PAUSE)  # the rate of the questions
 
 
 async def _send(number: int, port: int, interval: float, seen: Seen, over: asyncio.Event) -> None:
     line = _Line(port, f"127.0.2.{number + 1}")
-    await asyncio.sleep(interval * number / 10)
+    await asyncio.sleep(interval * number / 10)  # clients begin one after the other
     while not over.is_set():
         began = time.monotonic()
         code = "lost"

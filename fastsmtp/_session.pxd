@@ -3,7 +3,7 @@ from fastsmtp._durations cimport Durations
 from fastsmtp.envelope cimport Envelope
 from fastsmtp.availability cimport Availability
 from fastsmtp.peer cimport Peer
-from fastsmtp.questions cimport Credentials, Message, Question
+from fastsmtp.questions cimport Credentials, Message, Question, Room
 from fastsmtp.replies cimport Reply
 
 # What the client may say: one at a time.
@@ -79,6 +79,7 @@ cdef class Session:
     cdef Exchange exchange
     cdef str user  # of the credentials at hand
     cdef readonly Question question  # what the session waits for, or None
+    cdef readonly Py_ssize_t overhead  # bytes that the envelope takes in memory
     cdef Reply accepted  # what a command is answered with where the question's answer allows it
 
     # Transaction
@@ -94,6 +95,7 @@ cdef class Session:
     cpdef bytes feed(self, bytes data)
     cpdef bytes answer(self, Question question, Reply reply)
     cdef int ask(self, Question question) except -1
+    cdef int decide_room(self, Reply reply) except -1
     cdef int decide(self, bytes command, Reply accepted) except -1
     cdef int decided(self, bytes command, Reply reply) except -1
     cdef bytes go_on(self)

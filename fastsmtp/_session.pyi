@@ -60,7 +60,13 @@ class Session:
         """A message's content is coming in and is kept; between two chunks of BDAT, too."""
     @property
     def held(self) -> int:
-        """Octets that are kept: of content until it is finished, then of the backlog."""
+        """Bytes that are kept: backlog, and envelope and content until the message is finished."""
+    @property
+    def overhead(self) -> int:
+        """Bytes that the envelope takes in memory."""
+    @property
+    def expected(self) -> int:
+        """What `held` may come to until the message is finished."""
     @property
     def idle(self) -> bool:
         """No transaction is open."""

@@ -15,6 +15,8 @@ from libc.string cimport memchr, memcmp, strlen
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
+from cpython.unicode cimport PyUnicode_KIND
+
 from fastsmtp._content cimport Content
 from fastsmtp._parser cimport (
     Mail,
@@ -28,7 +30,7 @@ from fastsmtp._durations cimport now
 from fastsmtp.envelope cimport Envelope, Recipient
 from fastsmtp.availability cimport Availability
 from fastsmtp.peer cimport Peer
-from fastsmtp.questions cimport Credentials, Message, Question
+from fastsmtp.questions cimport Credentials, Message, Question, Room
 from fastsmtp.replies cimport Reply
 
 from fastsmtp import _content, replies
@@ -66,6 +68,9 @@ cdef enum:
     COMMAND_LIMIT = 4096  # octets of a command line, its line end included
     AUTH_LIMIT = 12288  # of an AUTH command (RFC 4954 §4)
     REPLIES = 256  # given at once: eight octets may ask for 200
+    SMALL = 256 * 1024  # bytes of the largest message that asks for no memory beforehand
+    ENVELOPE = 4 * 1024  # bytes of an envelope that the flat charge of a connection covers
+    RECIPIENT = 320  # bytes that a recipient takes besides its texts, also in a reply
 
 cdef class Rules:
     """What the settings say to every session of a worker."""
@@ -129,6 +134,7 @@ cdef class Session:
         return (
             self.phase < WAITING
             and self.backlog == 0
+            and self.overhead <= ENVELOPE
             and (self.content is None or self.content.held == 0)
         )
 
@@ -160,9 +166,27 @@ cdef class Session:
 
     @property
     def held(self):
-        if self.phase < WAITING and self.content is not None:
-            return self.content.held + self.backlog
-        return self.backlog
+        if self.phase >= WAITING and isinstance(self.question, Message):
+            return self.backlog  # the rest is the message's
+        held = self.backlog
+        if self.overhead > ENVELOPE:
+            held += self.overhead
+        if self.content is not None:
+            held += self.content.held
+        return held
+
+    @property
+    def expected(self):
+        if self.content is None:
+            return self.held
+        size = self.content.size
+        if self.phase == CHUNK and self.last_chunk:
+            whole = size + self.chunk
+        elif size <= with_slack(self.envelope.size):
+            whole = with_slack(self.envelope.size)
+        else:
+            whole = self.availability.maxsize
+        return whole + self.overhead
 
     # What the caller does
 
@@ -195,7 +219,9 @@ cdef class Session:
         self.question = None
         self.phase = COMMAND
         self.progress += 1
-        if isinstance(question, Message):
+        if isinstance(question, Room):
+            self.decide_room(reply)
+        elif isinstance(question, Message):
             if reply.code == 250:
                 self.errors = 0
             self.reset_transaction()
@@ -203,6 +229,7 @@ cdef class Session:
         elif isinstance(question, Credentials):
             if reply.code == 235:
                 self.peer.user = (<Credentials> question).user
+                self.peer.client = None
             self.give(reply)
         else:
             self.decided(question.command, reply)
@@ -213,6 +240,7 @@ cdef class Session:
         self.phase = COMMAND
         self.state = START
         self.peer.helo = self.peer.user = ""
+        self.peer.client = None
         self.progress += 1
 
     def abandon(self):
@@ -332,7 +360,10 @@ cdef class Session:
             self.command(PyBytes_FromStringAndSize(octets + at, end - at))
         self.spoken = True
         if stop < PyBytes_GET_SIZE(data) and (
-            self.phase == HANDSHAKE or self.phase != DATA and is_data(octets + at, end - at)
+            self.phase == HANDSHAKE
+            or self.phase != DATA
+            and not isinstance(self.question, Room)
+            and is_data(octets + at, end - at)
         ):
             # Octets behind STARTTLS would be taken as protected; octets behind a DATA that is
             # refused were meant as content. Neither ever runs.
@@ -517,6 +548,18 @@ cdef class Session:
         self.phase = WAITING
         return 0
 
+    cdef int decide_room(self, Reply reply) except -1:
+        """Whoever was asked has room for the content, or there will be none."""
+        if reply.code == 354:
+            self.begin_content()
+            self.phase = DATA
+            return self.say(GO_AHEAD)
+        self.refusals.tell(Refusal(reply, self.peer, self.envelope))
+        self.reset_transaction()
+        if self.backlog > 0:  # meant as content, which never runs as commands
+            return self.say_and_close(replies.PROTOCOL_ERROR)
+        return self.give(reply)
+
     cdef int decide(self, bytes command, Reply accepted) except -1:
         """MAIL or RCPT is good as far as the session knows: say so, or ask first who knows more."""
         if self.rules.asked is None or command not in self.rules.asked:
@@ -563,6 +606,7 @@ cdef class Session:
         self.phase = CLOSED
         self.content = None
         self.message = None
+        self.overhead = 0
         self.kept = []
         self.backlog = 0
         self.question = None
@@ -586,6 +630,7 @@ cdef class Session:
         self.message = None
         self.content = None
         self.refusal = None
+        self.overhead = 0
         return 0
 
     cdef bytes ehlo_reply(self):
@@ -675,7 +720,9 @@ cdef int do_mail(Session session, bytes argument) except -1:
         return refuse_sender(session, replies.UNKNOWN_PARAMETER, argument)
     if session.availability.refusal is not None:
         return refuse_sender(session, session.availability.refusal, argument)
-    if session.availability.memory.is_full:
+    if session.availability.memory.is_full and (
+        session.availability.memory.refuses(session.peer.client)
+    ):
         return refuse_sender(session, replies.NO_MEMORY, argument)
     if mail.size > session.availability.maxsize:
         return refuse_sender(session, replies.TOO_LARGE, argument)
@@ -697,11 +744,16 @@ cdef int do_rcpt(Session session, bytes argument) except -1:
         session.envelope.size * (len(recipients) + 1) > session.rules.maxfanout
     ):
         return refuse_recipient(session, replies.TOO_MANY_RECIPIENTS, argument)
+    if session.overhead > ENVELOPE and session.availability.memory.is_scarce and (
+        session.availability.memory.must_ask(session.peer.client)
+    ):
+        return refuse_recipient(session, replies.NO_MEMORY, argument)
     try:
         rcpt = parse_rcpt(argument, session.envelope.smtputf8)
     except CommandError as error:
         return refuse_recipient(session, _RCPT_PROBLEMS[error.problem], argument)
     recipients.append(Recipient(rcpt.mailbox, rcpt.notify, rcpt.orcpt))
+    session.overhead += RECIPIENT + text_size(rcpt.mailbox) + text_size(rcpt.orcpt)
     session.state = RECIPIENTS
     return session.decide(b"RCPT", RECIPIENT_OK)
 
@@ -728,9 +780,23 @@ cdef str path_text(bytes argument):
 cdef int do_data(Session session, bytes argument) except -1:
     if argument:
         return session.say(replies.BAD_ARGUMENT)
+    if session.envelope.size > SMALL:
+        return session.ask(
+            Room(session.peer, with_slack(session.envelope.size) + session.overhead)
+        )
     session.begin_content()
     session.phase = DATA
     return session.say(GO_AHEAD)
+
+
+cdef with_slack(size):
+    """Bytes of content that a client which says SIZE=`size` may send without asking for more."""
+    return size + size // 16 + 1024 if size else 0
+
+
+cdef Py_ssize_t text_size(str text):
+    """Bytes that the characters of `text` take in memory, more than once: in JSON, in replies."""
+    return 0 if text is None else len(text) * (PyUnicode_KIND(text) + 1)
 
 
 cdef int do_bdat(Session session, bytes argument) except -1:

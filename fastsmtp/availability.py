@@ -24,7 +24,7 @@ class Availability:
         self.refusal: Reply | None = None  # the answer to MAIL; None: mail may come in
         self.greeting: Reply | None = None  # said instead of 220, then the connection closes
         self.trouble = ""  # what the sink says of its refusal to an operator, without passwords
-        self.memory = MemoryBudget(maxmemory)
+        self.memory = MemoryBudget(maxmemory, maxsize)
 
     def limit_body(self, size: int) -> None:
         """The sink takes JSON bodies of at most `size` bytes: content must fit as base64 too."""

@@ -2,4 +2,4 @@ cdef class Peer:
     cdef public str cipher, counted_address, helo, local_ip, remote_ip, session, tls, user
     cdef public int local_port, remote_port
     cdef public bint is_counted, known, secure, trusted
-    cdef public object described, proxy
+    cdef public object client, described, proxy

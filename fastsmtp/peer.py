@@ -1,5 +1,7 @@
 """Facts about one connection: who is at its ends and what protects it."""
 
+from typing import Any
+
 
 class Proxy:
     """What a PROXY header told of the connection besides its ends; TLV texts, "" where absent."""
@@ -33,6 +35,7 @@ class Peer:
 
     __slots__ = (
         "cipher",
+        "client",
         "counted_address",
         "described",
         "helo",
@@ -67,6 +70,7 @@ class Peer:
         # Owned by admission
         self.is_counted = False  # among the open connections
         self.counted_address = ""  # whose limit it counts towards; "" where there is none
+        self.client: Any = None  # who takes turns, see `memory_budget`, which owns it
         # Its JSON text, and what may change of it; owned by payload
         self.described: tuple[object, bytes, bytes] | None = None
 

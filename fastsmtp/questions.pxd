@@ -1,4 +1,5 @@
 from fastsmtp.envelope cimport Envelope
+from fastsmtp.memory_budget cimport Claim
 from fastsmtp.peer cimport Peer
 
 
@@ -9,7 +10,12 @@ cdef class Question:
 cdef class Message(Question):
     cdef readonly Envelope envelope
     cdef readonly list pieces
-    cdef public Py_ssize_t size, held
+    cdef public Py_ssize_t size, overhead
+    cdef public Claim claim
+
+
+cdef class Room(Question):
+    cdef readonly Py_ssize_t size
 
 
 cdef class Credentials(Question):

@@ -5,6 +5,7 @@ answers. `net/answerers.py` is the table of who does.
 """
 
 from fastsmtp.envelope import Envelope
+from fastsmtp.memory_budget import Claim
 from fastsmtp.peer import Peer
 
 
@@ -24,16 +25,26 @@ class Question:
 class Message(Question):
     """One message, from the beginning of its content: is it stored? 250 says so."""
 
-    __slots__ = ("envelope", "held", "pieces", "size")
+    __slots__ = ("claim", "envelope", "overhead", "pieces", "size")
 
     def __init__(self, peer: Peer, envelope: Envelope, pieces: list[bytes]) -> None:
         self.peer = peer
         self.envelope = envelope
         self.pieces = pieces  # the content so far, in order
         self.size = 0  # bytes of it after unstuffing, before newlines are repaired
-        self.held = (
-            0  # bytes of it that the memory budget knows of; owned by whoever has the message
-        )
+        # Of a finished message
+        self.overhead = 0  # bytes that the envelope takes in memory
+        self.claim: Claim | None = None  # owned by whoever has the message
+
+
+class Room(Question):
+    """Is there memory for a message of so many bytes? 354 says so."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, peer: Peer, size: int) -> None:
+        self.peer = peer
+        self.size = size
 
 
 class Credentials(Question):

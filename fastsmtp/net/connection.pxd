@@ -2,7 +2,7 @@ from fastsmtp._session cimport Session
 from fastsmtp.net.flow cimport Flow
 from fastsmtp.net.server cimport Server
 from fastsmtp.peer cimport Peer
-from fastsmtp.questions cimport Message, Question
+from fastsmtp.questions cimport Message, Question, Room
 from fastsmtp.replies cimport Reply
 
 
@@ -14,8 +14,8 @@ cdef class Connection:
     cdef readonly Session session
     cdef readonly Flow flow
     cdef readonly bint is_shaking_hands
-    cdef public double since
-    cdef public object seen_progress
+    cdef public double since, paid_until
+    cdef public object seen_progress, brought
 
     cdef _welcome(self)
     cdef _turn_away(self, Peer peer, Reply refusal)

@@ -15,12 +15,13 @@ from fastsmtp import replies
 from fastsmtp._proxy import Header
 from fastsmtp._session import Session
 from fastsmtp.addresses import plain_address
+from fastsmtp.memory_budget import FLAT
 from fastsmtp.net.flow import Flow
 from fastsmtp.net.proxy import STARTS, introduce
 from fastsmtp.net.server import Server
 from fastsmtp.net.tls_stream import TlsStream
 from fastsmtp.peer import Peer
-from fastsmtp.questions import Message, Question
+from fastsmtp.questions import Message, Question, Room
 from fastsmtp.refusals import Refusal
 from fastsmtp.replies import Reply
 
@@ -38,8 +39,10 @@ class Connection:
         "_server",
         "_tls_first",
         "_transport",
+        "brought",
         "flow",
         "is_shaking_hands",
+        "paid_until",
         "seen_progress",
         "session",
         "since",
@@ -63,6 +66,8 @@ class Connection:
         self._heard = False  # the client has sent something
         self.since = 0.0  # owned by deadlines, as is `seen_progress`
         self.seen_progress = -1
+        self.brought = 0  # bytes of content, as deadlines have seen
+        self.paid_until = 0.0  # the loop's time; owned by deadlines
 
     # What asyncio calls
 
@@ -139,8 +144,7 @@ class Connection:
 
     def abandon(self) -> None:
         """Memory was short for too long: its content is thrown away as it comes."""
-        self.session.abandon()
-        self.flow.regulate()
+        self.flow.give_up()
 
     def abort(self) -> None:
         """End without waiting for the client to read."""
@@ -166,6 +170,7 @@ class Connection:
         )
         self.flow = Flow(server.availability.memory, self.session, self._proceed)
         self.flow.transport = transport
+        transport.set_write_buffer_limits(high=FLAT)
         if server.tells:
             log.debug("connected", extra={"peer": peer})
         server.open.add(self)
@@ -247,9 +252,12 @@ class Connection:
         session = self.session
         while (question := session.question) is not None and question is not self._asked:
             self._asked = question
-            if isinstance(question, Message):
-                question.held = self.flow.hand_over()
-            reply = self._server.answerers[type(question)].ask(question, self._answered)
+            if isinstance(question, Room):
+                reply = self.flow.ask(question, self._answered)
+            else:
+                if isinstance(question, Message):
+                    self.flow.hand_over(question)
+                reply = self._server.answerers[type(question)].ask(question, self._answered)
             if reply is None:
                 break
             out += session.answer(question, reply)
@@ -283,8 +291,11 @@ class Connection:
 
     @property
     def _is_answering(self) -> bool:
-        """The client waits for a reply."""
-        return self.session.question is not None or self.session.stalled
+        """The client waits for a reply; not where no content can follow the 354."""
+        session = self.session
+        if isinstance(session.question, Room) and not session.backlog:
+            return False
+        return session.question is not None or session.stalled
 
     def _finish(self) -> None:
         """Close so that the last reply arrives: unread input would make the kernel reset."""

@@ -1,7 +1,7 @@
 import cython
 
 from fastsmtp.envelope cimport Recipient
-from fastsmtp.memory_budget cimport MemoryBudget
+from fastsmtp.memory_budget cimport Claim, MemoryBudget
 from fastsmtp.metrics cimport Metrics
 from fastsmtp.payload cimport Composer, Outgoing
 from fastsmtp.questions cimport Message
@@ -15,6 +15,7 @@ cdef class InFlight:
     cdef readonly Message message
     cdef public list outgoing
 
+    @cython.locals(claim=Claim)
     cpdef hold(self, Py_ssize_t octets)
 
     @cython.locals(message=Message)
@@ -24,7 +25,7 @@ cdef class InFlight:
                    position=cython.Py_ssize_t)
     cdef Reply _accept(self)
 
-    @cython.locals(intake=Intake, message=Message)
+    @cython.locals(intake=Intake, message=Message, claim=Claim)
     cdef Reply _end(self, Reply reply, list stored)
 
 

@@ -41,9 +41,10 @@ class InFlight:
         self.outgoing: list[Outgoing] = []  # in the order of the envelope's recipients
 
     def hold(self, octets: int) -> None:
-        """Report that so much of it is held now."""
-        self._intake.memory.hold(octets - self.message.held)
-        self.message.held = octets
+        """Report that so much of it is held now, besides the envelope."""
+        claim = self.message.claim
+        if claim is not None:
+            claim.hold(octets + self.message.overhead)
 
     def settle(self, outcomes: Outcomes) -> None:
         """Make one reply of what became of its recipients."""
@@ -80,7 +81,9 @@ class InFlight:
     def _end(self, reply: Reply, stored: list[Outgoing]) -> Reply:
         intake, message = self._intake, self.message
         intake.metrics.in_flight -= 1
-        self.hold(0)
+        claim, message.claim = message.claim, None
+        if claim is not None:
+            claim.end()
         intake.metrics.reply_seconds.since(self._begun)
         if intake.received_log is not None or intake.tells:
             ids = [outgoing.id for outgoing in stored]

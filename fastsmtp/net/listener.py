@@ -142,7 +142,10 @@ class Listener:
             answerers,
             certificates,
         )
-        self._deadlines = Deadlines(self._server.open, settings.smtp_timeout, settings.smtp_minrate)
+        availability.memory.when_scarce = self._regulate
+        self._deadlines = Deadlines(
+            self._server.open, availability.memory, settings.smtp_timeout, settings.smtp_minrate
+        )
         self._has_proxies = bool(settings.smtp_proxy)
         self._accepting: list[asyncio.Server] = []
         self._proxy_acceptor: ProxyAcceptor | None = (
@@ -162,6 +165,12 @@ class Listener:
             await self._accept(bound, tls_first=False)
         for bound in tls_sockets:
             await self._accept(bound, tls_first=True)
+
+    def _regulate(self) -> None:
+        """Let content wait, where it has to, before any of it is read."""
+        for connection in list(self._server.open):
+            if connection.session.filling and not connection.flow.claim.charged:
+                connection.flow.regulate()
 
     async def _accept(self, bound: socket.socket, *, tls_first: bool) -> None:
         if self._proxy_acceptor is not None:

@@ -146,6 +146,10 @@ class TlsStream:
         self._end()
         self._transport.abort()
 
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the client has not taken."""
+        return self._transport.get_write_buffer_size()
+
     def is_closing(self) -> bool:
         """It was closed or aborted."""
         return self._transport.is_closing()

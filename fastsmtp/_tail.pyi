@@ -28,6 +28,8 @@ class Tail:
     @staticmethod
     def base64(head: bytes, spans: list[tuple[bytes | bytearray, int, int]]) -> Tail:
         """The same with `mime-encoding` base64, for content that is no text."""
+    def made(self) -> Tail:
+        """The same text, made at once: where it is short and read often."""
     def __bytes__(self) -> bytes: ...
 
 class Reader:

@@ -38,6 +38,12 @@ cdef class Tail:
         tail.size = tail.held = length
         return tail
 
+    def made(self):
+        """The same text, made at once: for several readers."""
+        cdef Tail tail = Tail.of(bytes(self))
+        tail.encoding = self.encoding
+        return tail
+
     @staticmethod
     def text(bytes head, list spans, Py_ssize_t size):
         cdef Tail tail = Tail.__new__(Tail)

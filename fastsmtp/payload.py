@@ -29,8 +29,11 @@ from fastsmtp.route import Route
 from fastsmtp.settings import Settings
 from fastsmtp.values import Network
 
-SLICE = 512 * 1024
+SLICE = 1024 * 1024
 """Bytes of content that are looked at in one step."""
+
+MADE_ONCE = 128 * 1024
+"""Bytes of the longest text that is made once for several recipients, a longer one for each."""
 
 RECIPIENTS = 1000
 """Recipients whose messages are made in one step."""
@@ -125,6 +128,8 @@ class Composer:
         for octets, start, stop in spans:
             measure.add(octets, start, stop)
         tail = self._tail(head, spans, measure)
+        if len(envelope.recipients) > 1 and tail.size <= MADE_ONCE:
+            tail = tail.made()
         return self._outgoing(envelope, peer, lifted, tail, envelope.recipients)
 
     def steps(self, envelope: Envelope, peer: Peer, pieces: list[bytes]) -> Steps:
@@ -138,10 +143,16 @@ class Composer:
         spans += [(piece, 0, len(piece)) for piece in pieces]
         pieces.clear()
         measure = Measure()
-        for octets, begin, end in spans:
-            for start in range(begin, end, SLICE):
-                measure.add(octets, start, min(start + SLICE, end))
-                yield
+        left = SLICE
+        for octets, start, end in spans:
+            while start < end:
+                stop = min(start + left, end)
+                measure.add(octets, start, stop)
+                left -= stop - start
+                start = stop
+                if left == 0:
+                    left = SLICE
+                    yield
         tail = self._tail(head, spans, measure)
         outgoing: list[Outgoing] = []
         for first in range(0, len(envelope.recipients), RECIPIENTS):

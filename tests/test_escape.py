@@ -96,6 +96,9 @@ def check(content, cuts=(), sizes=(7,)):
     whole = HEAD + b',"mime-encoding":"base64","mime":"' + base64.b64encode(content) + b'"}'
     assert (bytes(tail), tail.size) == (whole, len(whole))
     assert in_reads(tail, sizes) == whole
+    made = tail.made()
+    assert (bytes(made), made.size, made.held) == (whole, len(whole), len(whole))
+    assert made.encoding == tail.encoding == "base64"
 
 
 @given(CONTENT, st.lists(st.integers(0, 400)), st.lists(st.integers(1, 90), min_size=1))

@@ -10,6 +10,7 @@ from typing import Any
 
 import uvloop
 
+from fastsmtp._tail import Tail
 from fastsmtp.availability import Availability
 from fastsmtp.counters import Snapshot
 from fastsmtp.metrics import Metrics
@@ -45,7 +46,7 @@ class Client:
 
     def outgoing(
         self,
-        body: bytes | bytearray,
+        body: Tail | bytes | bytearray,
         prefix: bytes = b"",
         priority: int | None = None,
         encoding: str = "",

@@ -27,7 +27,6 @@ cdef class Encoder:
     cdef uint8_t *body(self, uint8_t *at, const uint8_t *octets, Py_ssize_t length) noexcept
     cdef Py_ssize_t framed(self, Py_ssize_t length) noexcept
     cpdef bint publish(
-        self, str id, priority, str encoding, bytes prefix, Tail tail, uint64_t timestamp, route=*,
-        bint apart=*
+        self, str id, priority, str encoding, bytes prefix, Tail tail, uint64_t timestamp, route=*
     ) except -1
     cpdef bytearray take(self)

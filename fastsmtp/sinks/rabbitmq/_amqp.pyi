@@ -30,12 +30,11 @@ class Encoder:
         tail: Tail,
         timestamp: int,
         route: Route | None = None,
-        apart: bool = False,
     ) -> bool:
         """Write one message, its body being `prefix` + `tail`; True if it is whole now.
 
-        A body that needs several frames, or any if `apart`, is written up to the end of `prefix`
-        only: `slice` gives the frames of `tail`, which are the same for all recipients.
+        A body that needs several frames is written up to the end of `prefix` only: `slice` gives
+        the frames of `tail`, which are the same for all recipients of a message.
         `encoding` is the header mime-encoding ("": none), `timestamp` in seconds. Raises
         ValueError, and writes nothing, for an id or a name of the route over 255 octets, or a
         priority that is not 0 to 255.

@@ -155,7 +155,7 @@ cdef class Encoder:
 
     cpdef bint publish(
         self, str id, priority, str encoding, bytes prefix, Tail tail, uint64_t timestamp,
-        route=None, bint apart=False
+        route=None
     ) except -1:
         cdef bytes method = self.method if route is None else self.routed_method(route)
         cdef Place place
@@ -183,7 +183,7 @@ cdef class Encoder:
                 raise ValueError(f"no AMQP priority: {level}")
             flags |= PRIORITY
             properties += 1
-        whole = length + tail.size <= self.room and not apart
+        whole = length + tail.size <= self.room
         needed = PyBytes_GET_SIZE(method) + FRAME_OVERHEAD + 12 + properties
         if whole:
             needed += length + tail.size + FRAME_OVERHEAD

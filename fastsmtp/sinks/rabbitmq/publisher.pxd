@@ -10,7 +10,6 @@ from fastsmtp.sinks.rabbitmq.limit cimport BodyLimit
 
 cdef class Publish:
     cdef readonly Outgoing outgoing
-    cdef readonly bint apart
     cdef readonly Py_ssize_t size
     cdef readonly Delivery delivery
     cdef readonly Py_ssize_t position
@@ -34,7 +33,7 @@ cdef class Publisher:
     cdef Publish _probe
     cdef tuple _shared
 
-    @cython.locals(outgoing=Outgoing, position=cython.Py_ssize_t, apart=bint)
+    @cython.locals(outgoing=Outgoing, position=cython.Py_ssize_t)
     cpdef put(self, message, Delivery delivery)
     cpdef acked(self, long long tag, bint multiple)
     cpdef nacked(self, long long tag, bint multiple)

@@ -29,11 +29,8 @@ log = logging.getLogger(__name__)
 MAX_OCTETS = 64 * 1024 * 1024
 """Bodies in flight on a connection; a larger one travels alone."""
 
-SLICE = 1024 * 1024
+SLICE = 256 * 1024
 """Octets of one write at most, about: encoding more would keep the event loop too long."""
-
-APART = 4096
-"""Bytes of a tail from which on several recipients share its frames instead of copies of them."""
 
 UNDRAINED = 256 * 1024
 """Octets written after which others have their turn, and the socket takes them first."""
@@ -42,14 +39,11 @@ UNDRAINED = 256 * 1024
 class Publish:
     """One recipient's publish, from `Publisher.put` to its end."""
 
-    __slots__ = ("apart", "begun", "delivery", "outgoing", "position", "refusal", "size")
+    __slots__ = ("begun", "delivery", "outgoing", "position", "refusal", "size")
 
-    def __init__(
-        self, outgoing: Outgoing, delivery: Delivery, position: int, apart: bool = False
-    ) -> None:
+    def __init__(self, outgoing: Outgoing, delivery: Delivery, position: int) -> None:
         self.outgoing = outgoing
         self.position = position  # of the recipient in its message
-        self.apart = apart  # the tail has frames of its own, which other recipients share
         self.size = len(outgoing.prefix) + outgoing.tail.size
         self.delivery: Delivery | None = delivery  # None once settled
         self.refusal: Reply | None = None  # what an ack means, where the broker returned it
@@ -112,9 +106,8 @@ class Publisher:
 
     def put(self, message: Sequence[Outgoing], delivery: Delivery) -> None:
         """Take one message while `is_open`; it leaves when the loop comes round."""
-        apart = len(message) > 1 and message[0].tail.size >= APART
         for position, outgoing in enumerate(message):
-            self._waiting.append(Publish(outgoing, delivery, position, apart))
+            self._waiting.append(Publish(outgoing, delivery, position))
         if not self._scheduled:
             self._schedule()
 
@@ -282,7 +275,6 @@ class Publisher:
                 outgoing.tail,
                 timestamp,
                 outgoing.route,
-                publish.apart,
             ):
                 self._slices = self._slice(outgoing.tail)
                 return

@@ -63,7 +63,7 @@ def expected(
         commands.Basic.Publish(exchange=exchange, routing_key=key, mandatory=True),
         ContentHeader(body_size=len(body), properties=properties),
     ]
-    whole = len(body) <= ROOM and not apart
+    whole = len(body) <= ROOM
     parts = [body] if whole else [*pieces(prefix), *pieces(tail)]
     frames += [ContentBody(bytes(part)) for part in parts if part]
     return b"".join(pamqp.frame.marshal(frame, channel) for frame in frames)
@@ -76,18 +76,15 @@ def expected(
     st.booleans(),
     st.sampled_from(["", "gzip"]),
     st.lists(MESSAGE, max_size=5),
-    st.booleans(),
 )
-def test_frames_are_what_pamqp_makes(
-    channel, exchange, key, persistent, gzip, messages, apart
-) -> None:
+def test_frames_are_what_pamqp_makes(channel, exchange, key, persistent, gzip, messages) -> None:
     encoder = Encoder(channel, exchange, key, FRAME, persistent, gzip)
     for message in messages:
         id, priority, encoding, prefix, tail, timestamp, route = message
         before = encoder.size
         shared = Tail.of(tail)
-        whole = encoder.publish(id, priority, encoding, prefix, shared, timestamp, route, apart)
-        assert whole == (len(prefix) + len(tail) <= ROOM and not apart)
+        whole = encoder.publish(id, priority, encoding, prefix, shared, timestamp, route)
+        assert whole == (len(prefix) + len(tail) <= ROOM)
         written = encoder.size - before
         frames = bytes(encoder.take())
         assert len(frames) == before + written
@@ -97,7 +94,7 @@ def test_frames_are_what_pamqp_makes(
             frames += encoder.slice(rest, len(tail) // ROOM // 2 * ROOM)
             frames += encoder.slice(rest, len(tail))
             assert encoder.slice(rest, 1) == b""
-        assert frames == expected(channel, exchange, key, persistent, gzip, message, apart)
+        assert frames == expected(channel, exchange, key, persistent, gzip, message)
 
 
 @given(st.lists(MESSAGE.filter(lambda message: len(message[3]) + len(message[4]) <= ROOM)))

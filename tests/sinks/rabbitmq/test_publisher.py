@@ -10,6 +10,7 @@ import aio_pika
 import pytest
 
 from fastsmtp import replies
+from fastsmtp._tail import Tail
 from fastsmtp.payload import Outgoing
 from fastsmtp.route import Route
 from tests.support.rabbitmq import MAJOR, MISSING, Broker, declare, drain
@@ -83,14 +84,15 @@ async def test_bodies_of_every_size_arrive_whole(broker: Broker, queue: str, siz
     assert bodies(await drain(broker.url, queue)) == [tail, b"prefix" + tail, tail]
 
 
-@pytest.mark.parametrize("size", [10, 200_000, 2 * MIB])
+@pytest.mark.parametrize("size", [10, 20_000, 200_000, 2 * MIB])
 @on_uvloop
 async def test_recipients_share_a_tail_and_are_settled_together(
     broker: Broker, queue: str, size: int
 ) -> None:
-    tail = bytearray(b"t" * size)
+    tail = b"t" * size
+    shared = Tail.of(tail)
     async with opened(broker.url, queue) as rabbit:
-        message = [rabbit.outgoing(tail, prefix=b"recipient %d " % n) for n in range(20)]
+        message = [rabbit.outgoing(shared, prefix=b"recipient %d " % n) for n in range(20)]
         assert await rabbit.send(*message) == [None] * 20
     found = await drain(broker.url, queue)
     assert bodies(found) == [b"recipient %d %b" % (n, tail) for n in range(20)]

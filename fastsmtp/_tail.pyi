@@ -20,14 +20,14 @@ class Tail:
         """Take a text that is made already."""
     @staticmethod
     def text(head: bytes, spans: list[tuple[bytes | bytearray, int, int]], size: int) -> Tail:
-        """End `head`, an object's text so far, with the content as the string `mime`.
+        """End `head`, an object's text up to a string's first quote, with the content.
 
         A span is (octets, start, stop); the content is all of them. `size` is the content's
         `_escape.Measure.size`.
         """
     @staticmethod
     def base64(head: bytes, spans: list[tuple[bytes | bytearray, int, int]]) -> Tail:
-        """The same with `mime-encoding` base64, for content that is no text."""
+        """The same with the content as base64."""
     def made(self) -> Tail:
         """The same text, made at once: where it is short and read often."""
     def __bytes__(self) -> bytes: ...

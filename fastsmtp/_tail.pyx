@@ -22,7 +22,7 @@ cdef inline void write_group(const uint8_t *source, uint8_t *target) noexcept:
 
 
 cdef class Tail:
-    """JSON text: `head`, the content, and what closes string and object."""
+    """JSON text: `head`, which opens a string, the content, and what closes string and object."""
 
     @staticmethod
     def of(text):
@@ -47,7 +47,7 @@ cdef class Tail:
     @staticmethod
     def text(bytes head, list spans, Py_ssize_t size):
         cdef Tail tail = Tail.__new__(Tail)
-        tail.begin(b'%b,"mime":"' % head, spans, TEXT)
+        tail.begin(head, spans, TEXT)
         tail.encoding = ""
         tail.size += size
         return tail
@@ -55,7 +55,7 @@ cdef class Tail:
     @staticmethod
     def base64(bytes head, list spans):
         cdef Tail tail = Tail.__new__(Tail)
-        tail.begin(b'%b,"mime-encoding":"base64","mime":"' % head, spans, BASE64)
+        tail.begin(head, spans, BASE64)
         tail.encoding = "base64"
         tail.size += (tail.content + 2) // 3 * 4
         return tail

@@ -188,10 +188,10 @@ class Composer:
         Raises RefusedError where it would have to be base64 and may not.
         """
         if measure.is_utf8 and len(head) + measure.size <= self._longest_text():
-            return Tail.text(head, spans, measure.size)
+            return Tail.text(b'%b,"mime":"' % head, spans, measure.size)
         if self._settings.json_binary == "reject":
             raise RefusedError(replies.TOO_LARGE if measure.is_utf8 else replies.NOT_UTF8)
-        return Tail.base64(head, spans)
+        return Tail.base64(b'%b,"mime-encoding":"base64","mime":"' % head, spans)
 
     def _longest_text(self) -> int:
         """Bytes of the longest tail that the sink takes, and that memory has room for."""

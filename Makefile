@@ -82,12 +82,14 @@ run: $(VENV)/built-$(FASTSMTP_BUILD) ## start on 127.0.0.1:2525 with the embedde
 	@printf '%s\n' "$$FIRST_MAIL"
 	@exec $(BIN)/fastsmtp --smtp-ip 127.0.0.1 --smtp-port 2525 --rabbitmq-address none --queue-file $(RUN)/queue.db
 
-# Side by side: most of these tests wait more than they compute.
+# Side by side: most of these tests wait more than they compute. Their bytecode, which pytest rewrites
+# for its messages, is kept whatever the environment says: every process would compile it anew.
 check: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## build, lint, run every test that starts no process: under a minute
 	@$(MAKE) --no-print-directory -j 2 lint in-memory
 
 in-memory: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools
-	$(PYTEST) --in-memory -q -r fE -n $$((2 * $(JOBS))) --dist worksteal
+	@PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache \
+		$(PYTEST) --in-memory -q -r fE -n $$((2 * $(JOBS))) --dist worksteal
 
 test: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools lint ## install what the tests need, build, lint, run all tests of every day
 	$(PYTEST) -n $(JOBS) --dist worksteal --durations 20

@@ -86,10 +86,9 @@ def contender(workload: str, name: str, tree: Path, ground: Ground) -> Fresh:
     def make() -> Smtp:
         server: Fastsmtp | Discarding
         if workload in DISCARDED:
-            server = Discarding(ground.folder)
+            server = Discarding(ground.folder, tree)
         else:
             server = Fastsmtp(ground.broker, f"compare-{name}", ground.folder, **settings)
-        # The sink that discards is this tree's in both: what it checks costs, too.
         server.daemon.env["PYTHONPATH"] = str(tree)
         return Smtp(server, load, name)
 

@@ -98,10 +98,11 @@ class Discarding(OwnDaemon):
     name = "fastsmtp, discarding sink"
     answers = "encoded, discards"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tree: Path = ROOT) -> None:
+        """`tree` is the one whose discard.py runs: a sink's contract changes."""
         self.result = folder / f"discarded-{id(self)}.json"
         super().__init__(
-            folder, (sys.executable, str(ROOT / "bench" / "discard.py"), str(self.result))
+            folder, (sys.executable, str(tree / "bench" / "discard.py"), str(self.result))
         )
         self.messages = 0
 

@@ -20,11 +20,12 @@ from fastsmtp._content import HeaderScan
 from fastsmtp._escape import Measure
 from fastsmtp._tail import Tail
 from fastsmtp.availability import Availability
+from fastsmtp.connection_facts import connection_facts
 from fastsmtp.envelope import Envelope, Recipient
 from fastsmtp.headers import Lifted, RefusedError
 from fastsmtp.ids import Ids
 from fastsmtp.metrics import Metrics
-from fastsmtp.peer import Peer, Proxy
+from fastsmtp.peer import Peer
 from fastsmtp.route import Route
 from fastsmtp.settings import Settings
 from fastsmtp.values import Network
@@ -263,7 +264,7 @@ class Composer:
         changing = (peer.helo, peer.user, peer.secure)
         if peer.described is None or peer.described[0] != changing:
             ips = self._ips(peer)
-            text = b',"connection":' + orjson.dumps(_connection_facts(peer))
+            text = b',"connection":' + orjson.dumps(connection_facts(peer))
             peer.described = (changing, text, b',"ips":' + orjson.dumps(ips) if ips else b"")
         return peer.described[1:]
 
@@ -358,40 +359,6 @@ def _begun_dsn(recipient: Recipient, lifted: dict[str, Any], shared: bool) -> by
     if not shared:
         return text
     return text[:-1] + b"," if own else text[:-1]
-
-
-def _connection_facts(peer: Peer) -> dict[str, Any]:
-    connection: dict[str, Any] = {
-        "local-ip": peer.local_ip,
-        "local-port": peer.local_port,
-        "remote-ip": peer.remote_ip,
-        "remote-port": peer.remote_port,
-        "secure": peer.secure,
-    }
-    if peer.user:
-        connection["user"] = peer.user
-    connection["helo"] = peer.helo
-    if peer.tls:
-        connection["tls"] = peer.tls
-        connection["cipher"] = peer.cipher
-    if peer.proxy is not None:
-        connection["proxy"] = _proxy(peer.proxy)
-    return connection
-
-
-def _proxy(proxy: Proxy) -> dict[str, Any]:
-    facts: dict[str, Any] = {"remote-ip": proxy.remote_ip, "version": proxy.version}
-    texts = {
-        "unique-id": proxy.unique_id,
-        "sni": proxy.sni,
-        "alpn": proxy.alpn,
-        "tls": proxy.tls,
-        "client-cn": proxy.client_cn,
-    }
-    facts.update((key, value) for key, value in texts.items() if value)
-    if proxy.client_verified is not None:
-        facts["client-verified"] = proxy.client_verified
-    return facts
 
 
 @lru_cache(maxsize=4)

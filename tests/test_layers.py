@@ -36,7 +36,7 @@ LAYERS = {
         *("settings", "declaration", "values", "needs", "rate_limited_log"),
     ],
     "session": ["_session"],
-    "payload": ["headers", "payload", "_escape", "_tail"],
+    "payload": ["headers", "payload", "connection_facts", "_escape", "_tail"],
     "sinks": ["sinks"],
     "net": ["net"],
     "process": ["process"],

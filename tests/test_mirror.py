@@ -27,6 +27,7 @@ ELSEWHERE = {
     "sinks.rabbitmq.confirm_listener": "types alone",
     "availability": "plain values: test_session.py, test_metrics.py",
     "exposed": "plain values: process/test_exposition.py shows them",
+    "connection_facts": "test_payload.py shows it",
     # Parts that their users' tests show
     "__init__": "the version: process/test_cli.py",
     "__main__": "process/test_cli.py",

@@ -572,7 +572,7 @@ cdef class Session:
         if reply.code < 400:
             return self.say(self.accepted)
         if command == b"RCPT":
-            self.envelope.recipients.pop()
+            self.overhead -= recipient_size(self.envelope.recipients.pop())
             self.state = RECIPIENTS if self.envelope.recipients else SENDER
         else:
             self.reset_transaction()
@@ -752,8 +752,9 @@ cdef int do_rcpt(Session session, bytes argument) except -1:
         rcpt = parse_rcpt(argument, session.envelope.smtputf8)
     except CommandError as error:
         return refuse_recipient(session, _RCPT_PROBLEMS[error.problem], argument)
-    recipients.append(Recipient(rcpt.mailbox, rcpt.notify, rcpt.orcpt))
-    session.overhead += RECIPIENT + text_size(rcpt.mailbox) + text_size(rcpt.orcpt)
+    recipient = Recipient(rcpt.mailbox, rcpt.notify, rcpt.orcpt)
+    recipients.append(recipient)
+    session.overhead += recipient_size(recipient)
     session.state = RECIPIENTS
     return session.decide(b"RCPT", RECIPIENT_OK)
 
@@ -792,6 +793,11 @@ cdef int do_data(Session session, bytes argument) except -1:
 cdef with_slack(size):
     """Bytes of content that a client which says SIZE=`size` may send without asking for more."""
     return size + size // 16 + 1024 if size else 0
+
+
+cdef Py_ssize_t recipient_size(Recipient recipient):
+    """Bytes that it takes in memory, about."""
+    return RECIPIENT + text_size(recipient.mailbox) + text_size(recipient.orcpt)
 
 
 cdef Py_ssize_t text_size(str text):

@@ -50,7 +50,9 @@ EXPOSED = {
         "gauge", "fastsmtp_messages_in_flight", "Messages whose client waits for the reply"
     ),
     "memory_held": Exposed(
-        "gauge", "fastsmtp_mail_bytes", "Mail that is held in memory, in every form, in bytes"
+        "gauge",
+        "fastsmtp_mail_bytes",
+        "Mail that is held in memory, in every form, and 8 KiB per connection, in bytes",
     ),
     "memory_limit": Exposed(
         "gauge",

@@ -53,12 +53,8 @@ def broker() -> Iterator[rabbitmq.Broker]:
     """A RabbitMQ that tests share: use own queue names, leave its state as it was."""
     if rabbitmq.MISSING:
         pytest.skip(rabbitmq.MISSING)
-    made = rabbitmq.Broker()
-    try:
-        made.start()
+    with rabbitmq.running() as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 
 from fastsmtp import replies, values
 from fastsmtp.declaration import setting
+from fastsmtp.memory_budget import FLAT
 from fastsmtp.net import answerers
 from fastsmtp.questions import Message, Question
 from fastsmtp.refusals import Refusal
@@ -93,6 +94,18 @@ def test_an_answer_lets_a_command_pass_or_takes_it_back(inside):
         assert client.command("RCPT TO:<bad@example.com>").raw == BLOCKED.wire
         assert client.data(b"Hi\r\n").code == 250
         assert len(server.sink.messages) == len(server.sink.messages[0]) == 1
+
+
+def test_recipients_that_are_taken_back_hold_no_memory(inside):
+    with (
+        inside(smtp_blocked="bad@example.com", smtp_maxerrors=100) as server,
+        Wire(server.port) as client,
+    ):
+        client.ehlo()
+        assert client.command("MAIL FROM:<good@example.com>").code == 250
+        for _ in range(40):
+            assert client.command("RCPT TO:<bad@example.com>").raw == BLOCKED.wire
+        assert server.availability.memory.held == FLAT
 
 
 def test_what_a_client_pipelines_waits_for_the_answer(inside):

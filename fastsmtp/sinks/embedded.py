@@ -126,7 +126,8 @@ class Embedded:
             while item is not None:
                 batch.append(item)
                 rows += len(item[0])
-                octets += sum([row.size for row in item[0]])
+                octets += item[0][0].tail.size  # which all recipients share
+                octets += sum([len(row.prefix) for row in item[0]])
                 if rows >= BATCH_ROWS or octets >= BATCH_OCTETS:
                     return batch, True
                 item = self._arrived.get_nowait()

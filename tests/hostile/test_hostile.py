@@ -16,12 +16,8 @@ def tortured() -> Iterator[rabbitmq.Broker]:
     """A broker that is stopped, blocked and killed."""
     if rabbitmq.MISSING:
         pytest.skip(rabbitmq.MISSING)
-    made = rabbitmq.Broker()
-    try:
-        made.start()
+    with rabbitmq.running() as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.mark.timeout(300)

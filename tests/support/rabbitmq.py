@@ -3,6 +3,7 @@
 Debian's `rabbitmq-server` gives the programs; a broker that the machine runs is never touched.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import aio_pika
@@ -161,6 +163,17 @@ class Broker:
         self.epmd.kill()
         self.epmd.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running(**settings: str) -> Iterator[Broker]:
+    """A broker that has started; ended and removed afterwards."""
+    made = Broker(**settings)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
 
 
 async def declare(url: str, queue: str, durable: bool = True, **arguments: object) -> None:

@@ -13,7 +13,7 @@ from fastsmtp import replies
 from fastsmtp._tail import Tail
 from fastsmtp.payload import Outgoing
 from fastsmtp.route import Route
-from tests.support.rabbitmq import MAJOR, MISSING, Broker, declare, drain
+from tests.support.rabbitmq import MAJOR, MISSING, Broker, declare, drain, running
 from tests.support.sink import eventually, on_uvloop, opened
 
 MIB = 1024 * 1024
@@ -24,12 +24,8 @@ def limited(request: pytest.FixtureRequest) -> Iterator[Broker]:
     """A broker that takes bodies of so many octets."""
     if MISSING:
         pytest.skip(MISSING)
-    made = Broker(max_message_size=str(request.param))
-    try:
-        made.start()
+    with running(max_message_size=str(request.param)) as made:
         yield made
-    finally:
-        made.close()
 
 
 def bodies(messages: list) -> list[bytes]:

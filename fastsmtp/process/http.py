@@ -1,6 +1,6 @@
 """HTTP for whoever watches: /metrics, /healthz and /ready, and nothing else.
 
-Responses one request a connection and closes it. A client has `TIMEOUT` for all of it, whatever it
+Answers one request per connection and closes it. A client has `TIMEOUT` for all of it, whatever it
 does; a request is at most `MAX_REQUEST` octets, and at most `MAX_CLIENTS` are served at a time.
 """
 

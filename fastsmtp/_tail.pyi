@@ -19,6 +19,9 @@ class Tail:
     def of(text: bytes | bytearray) -> Tail:
         """Take a text that is made already."""
     @staticmethod
+    def plain(pieces: list[bytes], end: bytes) -> Tail:
+        """Take `pieces` and `end` as they are, one behind the other; `end` is not in `held`."""
+    @staticmethod
     def text(head: bytes, spans: list[tuple[bytes | bytearray, int, int]], size: int) -> Tail:
         """End `head`, an object's text up to a string's first quote, with the content.
 

@@ -38,6 +38,15 @@ cdef class Tail:
         tail.size = tail.held = length
         return tail
 
+    @staticmethod
+    def plain(list pieces, bytes end):
+        cdef Tail tail = Tail.__new__(Tail)
+        tail.begin(b"", [(piece, 0, len(piece)) for piece in pieces], PLAIN)
+        tail.encoding = ""
+        tail.end = end
+        tail.size = tail.content + PyBytes_GET_SIZE(end)
+        return tail
+
     def made(self):
         """The same text, made at once: for several readers."""
         cdef Tail tail = Tail.of(bytes(self))

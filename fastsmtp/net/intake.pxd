@@ -13,7 +13,7 @@ cdef class InFlight:
     cdef double _begun
     cdef readonly object answered
     cdef readonly Message message
-    cdef public list outgoing
+    cdef public list ids
 
     @cython.locals(claim=Claim)
     cpdef hold(self, Py_ssize_t octets)
@@ -21,12 +21,12 @@ cdef class InFlight:
     @cython.locals(message=Message)
     cpdef Reply refuse(self, Reply reply)
 
-    @cython.locals(metrics=Metrics, message=Message, outgoing=Outgoing, recipient=Recipient,
+    @cython.locals(metrics=Metrics, message=Message, recipient=Recipient,
                    position=cython.Py_ssize_t)
     cdef Reply _accept(self)
 
     @cython.locals(intake=Intake, message=Message, claim=Claim)
-    cdef Reply _end(self, Reply reply, list stored)
+    cdef Reply _end(self, Reply reply, list ids)
 
 
 cdef class Intake:

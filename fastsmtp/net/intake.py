@@ -31,14 +31,14 @@ RECIPIENT = 512
 class InFlight:
     """One finished message, until its reply is known."""
 
-    __slots__ = ("_begun", "_intake", "answered", "message", "outgoing")
+    __slots__ = ("_begun", "_intake", "answered", "ids", "message")
 
     def __init__(self, intake: "Intake", message: Message, answered: Answered) -> None:
         self._intake = intake
         self._begun = now()
         self.answered = answered
         self.message = message
-        self.outgoing: list[Outgoing] = []  # in the order of the envelope's recipients
+        self.ids: list[str] = []  # in the order of the envelope's recipients
 
     def hold(self, octets: int) -> None:
         """Report that so much of it is held now, besides the envelope."""
@@ -70,15 +70,14 @@ class InFlight:
     def _accept(self) -> Reply:
         metrics, message = self._intake.metrics, self.message
         metrics.messages += 1
-        metrics.recipients += len(self.outgoing)
+        metrics.recipients += len(self.ids)
         metrics.octets += message.size
         stored = []
         for position, recipient in enumerate(message.envelope.recipients):
-            outgoing = self.outgoing[position]
-            stored.append((outgoing.id, recipient.mailbox))
-        return self._end(replies.queued(stored), self.outgoing)
+            stored.append((self.ids[position], recipient.mailbox))
+        return self._end(replies.queued(stored), self.ids)
 
-    def _end(self, reply: Reply, stored: list[Outgoing]) -> Reply:
+    def _end(self, reply: Reply, ids: list[str]) -> Reply:
         intake, message = self._intake, self.message
         intake.metrics.in_flight -= 1
         claim, message.claim = message.claim, None
@@ -86,7 +85,6 @@ class InFlight:
             claim.end()
         intake.metrics.reply_seconds.since(self._begun)
         if intake.received_log is not None or intake.tells:
-            ids = [outgoing.id for outgoing in stored]
             if intake.received_log is not None and ids:
                 intake.received_log.accepted(ids, message, reply)
             log.debug("message answered: %r", reply, extra={"peer": message.peer, "ids": ids})
@@ -147,7 +145,7 @@ class Intake:
             in_flight.answered(in_flight.message, reply)
 
     def _put(self, outgoing: list[Outgoing], in_flight: InFlight) -> Reply | None:
-        in_flight.outgoing = outgoing
+        in_flight.ids = [each.id for each in outgoing]
         in_flight.hold(held(outgoing))
         try:
             self._sink.put(outgoing, in_flight.settle)

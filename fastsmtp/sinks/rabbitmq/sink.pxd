@@ -8,6 +8,7 @@ from fastsmtp.sinks.rabbitmq.limit cimport BodyLimit
 
 cdef class RabbitMQ:
     cdef object _settings, _cluster, _presence, _unstored, _bulk, _drained, _loop
+    cdef object _large_compression
     cdef BrokerCounters _metrics
     cdef BodyLimit _limit
     cdef bint _in_order, _gzip

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from fastsmtp import replies
 from fastsmtp.availability import Availability
@@ -50,6 +51,8 @@ class RabbitMQ:
         self._unstored = Unstored(settings, metrics)
         self._in_order = in_order
         self._gzip = settings.rabbitmq_encoding == "gzip"
+        # One at a time: while it is compressed, a large body is in memory in both forms.
+        self._large_compression = ThreadPoolExecutor(1, "gzip") if self._gzip else None
         self._links: list[Link] = []
         self._bulk: Link | None = None  # for large and unproven bodies
         self._turn = 0  # index of the connection that took the last message
@@ -92,10 +95,11 @@ class RabbitMQ:
             self._loop.call_soon(delivery.settle_all, replies.NOT_STORED)
         elif not self._gzip:
             self._publish(message, delivery)
-        elif self._in_order or sum(outgoing.size for outgoing in message) <= compression.INLINE:
+        elif self._in_order or message[0].tail.size <= compression.INLINE:
             self._publish(compression.compress(message), delivery)
         else:
-            work = self._loop.run_in_executor(None, compression.compress, message)
+            threads = None if message[0].tail.size <= MIB else self._large_compression
+            work = self._loop.run_in_executor(threads, compression.compress, message)
             work.add_done_callback(lambda work: self._on_compressed(work, delivery))
 
     async def close(self) -> None:
@@ -109,6 +113,8 @@ class RabbitMQ:
             self._presence.close()
             await asyncio.gather(*(link.close() for link in self._all_links()))
             self._unstored.close()
+            if self._large_compression is not None:
+                self._large_compression.shutdown(wait=False)
 
     def _all_links(self) -> list[Link]:
         return self._links if self._bulk is None else [*self._links, self._bulk]

@@ -8,7 +8,6 @@ Several processes may share one file: SQLite lets their commits take turns.
 import asyncio
 import logging
 from collections.abc import Sequence
-from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic
 
@@ -17,19 +16,15 @@ from fastsmtp._durations import now
 from fastsmtp.availability import Availability
 from fastsmtp.payload import Outgoing
 from fastsmtp.replies import Reply
+from fastsmtp.sinks.arrivals import Arrivals, Put
 from fastsmtp.sinks.base import Outcomes, Settle
 from fastsmtp.sinks.queue_counters import QueueCounters
 from fastsmtp.sinks.store import Store
 from fastsmtp.sinks.store_errors import StoreFullError
 
-BATCH_ROWS = 1000
-BATCH_OCTETS = 16 << 20
-"""A transaction takes no further message once it has as much, so that none waits long."""
-
 RETRY = 1.0
 """Seconds between two looks for room while the disk, or the queue, is full."""
 
-Put = tuple[Sequence[Outgoing], Settle]
 Settled = tuple[Settle, Outcomes]
 
 log = logging.getLogger(__name__)
@@ -49,7 +44,7 @@ class Embedded:
         # Both sides'
         self._path = path
         self._maxsize = maxsize
-        self._arrived: SimpleQueue[Put | None] = SimpleQueue()  # None: no more will come
+        self._arrivals = Arrivals()
         # The thread's
         self._commit_seconds = counters.commit_seconds
         self._store: Store | None = None  # None after an error, until the next attempt
@@ -81,13 +76,13 @@ class Embedded:
         elif any(row.size > self._max_body for row in message):
             self._loop.call_soon(settle, [replies.TOO_LARGE] * len(message))
         else:
-            self._arrived.put((message, settle))
+            self._arrivals.put((message, settle))
 
     async def close(self) -> None:
         """See `base.Sink.close`; the WAL goes into the file, unless others still use it."""
         if self._open:
             self._open = False
-            self._arrived.put(None)
+            self._arrivals.close()
             await self._ended.wait()
 
     def _settle(self, settled: list[Settled]) -> None:
@@ -105,9 +100,7 @@ class Embedded:
     # What follows runs in the thread.
 
     def _run(self) -> None:
-        more = True
-        while more:
-            batch, more = self._next_batch()
+        while (batch := self._arrivals.batch(RETRY if self._full else None)) is not None:
             if batch:
                 self._loop.call_soon_threadsafe(self._settle, self._commit(batch))
                 batch.clear()  # or it stayed in memory while the next one is waited for
@@ -116,24 +109,6 @@ class Embedded:
         if self._store:
             self._store.close()
         self._loop.call_soon_threadsafe(self._ended.set)
-
-    def _next_batch(self) -> tuple[list[Put], bool]:
-        """Wait for the first message, take what else is there; False: no more will come."""
-        batch: list[Put] = []
-        rows = octets = 0
-        try:
-            item = self._arrived.get(timeout=RETRY if self._full else None)
-            while item is not None:
-                batch.append(item)
-                rows += len(item[0])
-                octets += item[0][0].tail.size  # which all recipients share
-                octets += sum([len(row.prefix) for row in item[0]])
-                if rows >= BATCH_ROWS or octets >= BATCH_OCTETS:
-                    return batch, True
-                item = self._arrived.get_nowait()
-        except Empty:
-            return batch, True
-        return batch, False
 
     def _commit(self, batch: list[Put]) -> list[Settled]:
         """Store the batch; where it does not fit, message by message."""

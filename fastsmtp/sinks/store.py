@@ -9,6 +9,7 @@ Knows neither threads, event loops nor SMTP. An instance belongs to one thread a
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from sqlite3 import Connection
 from time import time
 from typing import Any, NamedTuple
 
@@ -32,8 +33,10 @@ SLICE = 256 * 1024
 ROWS_PER_INSERT = 64
 """Each statement lets go of the GIL, and may have to wait 5 ms to get it back from a busy loop."""
 
+BYTES_PER_INSERT = 1 << 20
+"""A statement takes no further row once its tails have as much: binding copies them."""
+
 _PLAIN = "INSERT INTO messages (id, priority, encoding, stored, prefix, tail) VALUES "
-_SIX = "(?,?,?,?,?,?)"
 _FULL = _PLAIN.replace(") VALUES", ", exchange, routing_key, seq, content) VALUES")
 _CONTENTS = "INSERT INTO contents (id, tail) VALUES "
 
@@ -60,6 +63,33 @@ class Entry(NamedTuple):
     stored: int  # seconds since 1970
     size: int  # octets of the JSON body
     head: bytes  # the body's beginning
+
+
+class _Insert:
+    """Rows on their way into a table, many in a statement."""
+
+    def __init__(self, db: Connection, into: str, columns: int) -> None:
+        """`into` is the statement up to its values."""
+        self._db = db
+        self._into = into
+        self._place = f"({','.join('?' * columns)})"
+        self._rows: list[tuple[object, ...]] = []
+        self._bytes = 0
+
+    def add(self, row: tuple[object, ...], size: int) -> None:
+        """Insert `row`, of which `size` bytes count, now or later."""
+        self._rows.append(row)
+        self._bytes += size
+        if len(self._rows) == ROWS_PER_INSERT or self._bytes >= BYTES_PER_INSERT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Insert what has not been inserted yet."""
+        if self._rows:
+            places = ",".join([self._place] * len(self._rows))
+            self._db.execute(self._into + places, [*chain.from_iterable(self._rows)])
+            self._rows.clear()
+            self._bytes = 0
 
 
 class Store:
@@ -106,12 +136,12 @@ class Store:
                 if holders or any(row.route for row in rows):
                     self._add_full(rows, holders, now)
                     return
-                for first in range(0, len(rows), ROWS_PER_INSERT):
-                    values: list[object] = []
-                    for row in rows[first : first + ROWS_PER_INSERT]:
-                        tail = bytes(row.tail)
-                        values += (row.id, row.priority, row.encoding, now, row.prefix, tail)
-                    self._db.execute(_PLAIN + ",".join([_SIX] * (len(values) // 6)), values)
+                insert = _Insert(self._db, _PLAIN, 6)
+                for row in rows:
+                    tail = bytes(row.tail)
+                    plain = (row.id, row.priority, row.encoding, now, row.prefix, tail)
+                    insert.add(plain, len(tail))
+                insert.flush()
 
     def _add_full(self, rows: Sequence[Outgoing], holders: dict[int, int], now: int) -> None:
         """Insert rows of which some name a content or have a route.
@@ -122,18 +152,22 @@ class Store:
         self._add_contents(
             [(first + n, rows[n].tail) for n, holder in holders.items() if n == holder]
         )
-        values = []
+        insert = _Insert(self._db, _FULL, 10)
         for n, row in enumerate(rows):
             content = first + holders[n] if n in holders else None
             tail = bytes(row.tail) if content is None else ELSEWHERE
             plain = (row.id, row.priority, row.encoding, now, row.prefix, tail)
             route = (row.route.exchange, row.route.routing_key) if row.route else (None, None)
-            values.append((*plain, *route, first + n, content))
-        self._insert(_FULL, "(?,?,?,?,?,?,?,?,?,?)", values)
+            size = row.tail.size if content is None else 0
+            insert.add((*plain, *route, first + n, content), size)
+        insert.flush()
 
     def _add_contents(self, contents: list[tuple[int, Tail]]) -> None:
-        small = [(id, bytes(tail)) for id, tail in contents if tail.size < LARGE]
-        self._insert(_CONTENTS, "(?,?)", small)
+        insert = _Insert(self._db, _CONTENTS, 2)
+        for id, tail in contents:
+            if tail.size < LARGE:
+                insert.add((id, bytes(tail)), tail.size)
+        insert.flush()
         for id, tail in contents:
             if tail.size >= LARGE:
                 self._db.execute(_CONTENTS + "(?,zeroblob(?))", (id, tail.size))
@@ -141,11 +175,6 @@ class Store:
                 with self._db.blobopen("contents", "tail", id) as blob:
                     while rest.left:
                         blob.write(rest.read(SLICE))
-
-    def _insert(self, into: str, place: str, values: Sequence[tuple[object, ...]]) -> None:
-        for first in range(0, len(values), ROWS_PER_INSERT):
-            some = values[first : first + ROWS_PER_INSERT]
-            self._db.execute(into + ",".join([place] * len(some)), [*chain.from_iterable(some)])
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete these messages in one transaction; how many there were. Raises StoreError."""

@@ -98,6 +98,7 @@ cdef class Session:
     cdef int decide_room(self, Reply reply) except -1
     cdef int decide(self, bytes command, Reply accepted) except -1
     cdef int decided(self, bytes command, Reply reply) except -1
+    cdef int keep(self, bytes data) except -1
     cdef bytes go_on(self)
     cdef bytes take_replies(self)
     cdef int run(self, bytes data) except -1

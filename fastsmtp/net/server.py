@@ -8,10 +8,12 @@ from fastsmtp._session import Rules
 from fastsmtp.availability import Availability
 from fastsmtp.ids import Ids
 from fastsmtp.metrics import Metrics
+from fastsmtp.net._read_block import ReadBlock
 from fastsmtp.net.admission import Admission
 from fastsmtp.net.answerer import Answerer
 from fastsmtp.net.proxy import Complaints
 from fastsmtp.net.tls import Certificates
+from fastsmtp.net.turns import Turns
 from fastsmtp.questions import Question
 from fastsmtp.refusals import Refusals
 from fastsmtp.replies import Reply
@@ -32,10 +34,12 @@ class Server:
         "lost",
         "metrics",
         "open",
+        "read_block",
         "refusal",
         "refusals",
         "rules",
         "tells",
+        "turns",
     )
 
     def __init__(
@@ -61,3 +65,5 @@ class Server:
         self.ids = Ids()  # of sessions, for the log
         self.lost = asyncio.Event()  # one of `open` has ended
         self.complaints = Complaints()
+        self.read_block = ReadBlock()
+        self.turns = Turns()

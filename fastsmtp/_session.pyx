@@ -35,6 +35,7 @@ from fastsmtp.replies cimport Reply
 
 from fastsmtp import _content, replies
 from fastsmtp._parser import CommandError
+from fastsmtp.memory_budget import TLS as _TLS
 from fastsmtp.refusals import Refusal
 
 NEWLINES = {
@@ -67,7 +68,8 @@ _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]
 cdef enum:
     COMMAND_LIMIT = 4096  # octets of a command line, its line end included
     AUTH_LIMIT = 12288  # of an AUTH command (RFC 4954 §4)
-    REPLIES = 256  # given at once: eight octets may ask for 200
+    REPLIES = 64  # given at once: eight octets may ask for 200, and others wait meanwhile
+    CRUMBS = 1024  # bytes up to which kept input is put together: a read may be of one byte
     SMALL = 256 * 1024  # bytes of the largest message that asks for no memory beforehand
     ENVELOPE = 4 * 1024  # bytes of an envelope that the flat charge of a connection covers
     RECIPIENT = 320  # bytes that a recipient takes besides its texts, also in a reply
@@ -202,8 +204,7 @@ cdef class Session:
 
     cpdef bytes feed(self, bytes data):
         if self.phase == WAITING or self.backlog > 0:
-            self.kept.append(data)
-            self.backlog += PyBytes_GET_SIZE(data)
+            self.keep(data)
             return b""
         if self.phase == HANDSHAKE:
             return self.close(replies.PROTOCOL_ERROR)
@@ -267,6 +268,16 @@ cdef class Session:
         return self.take_replies()
 
     # The input
+
+    cdef int keep(self, bytes data) except -1:
+        """Put `data` behind what came while the session waited."""
+        cdef Py_ssize_t last = len(self.kept) - 1
+        self.backlog += PyBytes_GET_SIZE(data)
+        if last >= 0 and len(<bytes> self.kept[last]) + PyBytes_GET_SIZE(data) <= CRUMBS:
+            self.kept[last] += data
+        else:
+            self.kept.append(data)
+        return 0
 
     cdef bytes go_on(self):
         """Take what came while the session waited."""
@@ -864,6 +875,8 @@ cdef int do_starttls(Session session, bytes argument) except -1:
         return session.say(replies.WRONG_ORDER)
     if not session.rules.tls:
         return session.say(replies.NO_CERTIFICATE)
+    if not session.availability.memory.has_room_for_connection(_TLS):
+        return session.say(replies.TLS_UNAVAILABLE)
     session.say(replies.START_TLS)
     session.reset_transaction()
     session.phase = HANDSHAKE

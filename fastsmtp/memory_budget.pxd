@@ -41,7 +41,7 @@ cdef class Line:
 
 
 cdef class MemoryBudget:
-    cdef readonly Py_ssize_t limit, small, held, loose, large, partial, waiting
+    cdef readonly Py_ssize_t limit, small, connections, held, loose, large, partial, waiting
     cdef readonly bint is_full, is_scarce
     cdef public object when_scarce
     cdef Py_ssize_t _composing
@@ -52,6 +52,9 @@ cdef class MemoryBudget:
     @cython.locals(client=Client)
     cpdef Claim claim(self, Peer peer, receiver)
     cpdef forget(self, Client client)
+
+    cpdef connect(self, Py_ssize_t size)
+    cpdef bint has_room_for_connection(self, Py_ssize_t size) except -1
 
     @cython.locals(room=Py_ssize_t)
     cpdef hold(self, Py_ssize_t size)

@@ -21,6 +21,12 @@ SMALL = 256 * 1024
 FLAT = 8 * 1024
 """Bytes that every connection is charged with."""
 
+TLS = 40 * 1024
+"""Bytes that TLS adds to that."""
+
+CONNECTIONS = 8 << 20
+"""Bytes that connections may take however small the limit is: a thousand of them."""
+
 SHARE = 64 * 1024
 """Bytes that a client may hold without a grant as long as there is memory at all."""
 
@@ -198,8 +204,9 @@ class MemoryBudget:
 
     # fmt: off
     __slots__ = (
-        "_clients", "_composing", "_large_line", "_serving", "_small_line", "held", "is_full",
-        "is_scarce", "large", "limit", "loose", "partial", "small", "waiting", "when_scarce",
+        "_clients", "_composing", "_large_line", "_serving", "_small_line", "connections", "held",
+        "is_full", "is_scarce", "large", "limit", "loose", "partial", "small", "waiting",
+        "when_scarce",
     )
     # fmt: on
 
@@ -208,6 +215,7 @@ class MemoryBudget:
         self.limit = limit
         self.small = limit // 8  # for messages that have no large grant, alone
         self._composing = min(largest * 4 // 3, limit // 3)  # room that grants leave
+        self.connections = 0  # of connections themselves
         self.held = 0  # of everything
         self.loose = 0  # of that, by what comes in without a large grant
         self.large = 0  # of that, by what came in, or comes, with one
@@ -258,6 +266,15 @@ class MemoryBudget:
         return found
 
     # What is held
+
+    def connect(self, size: int) -> None:
+        """Report that a connection itself takes `size` bytes more; where negative, fewer."""
+        self.connections += size
+        self.hold(size)
+
+    def has_room_for_connection(self, size: int) -> bool:
+        """Whether a connection may come to take `size` bytes more: half of memory is for mail."""
+        return self.connections + size <= max(self.limit // 2, CONNECTIONS)
 
     def hold(self, size: int) -> None:
         """Report that `size` bytes more are held that are no claim's; where negative, fewer."""

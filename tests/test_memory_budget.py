@@ -202,7 +202,8 @@ def test_a_lone_client_never_waits_for_itself():
 
 def mail(server):
     """Bytes that are held besides the flat charge of connections."""
-    return server.availability.memory.held - FLAT * len(server.connections)
+    memory = server.availability.memory
+    return memory.held - memory.connections
 
 
 def begun(server, command="DATA", source="127.0.0.1"):
@@ -664,3 +665,29 @@ def test_many_large_messages_at_once_are_all_stored_within_the_budget(start_daem
     assert scrape("fastsmtp_mail_limit_bytes") == 32 * MB
     for client in clients:
         client.close()
+
+
+def test_connections_leave_half_of_memory_to_mail(start_daemon, tmp_path):
+    pair = certificates.make(tmp_path)
+    daemon = start_daemon(
+        smtp_maxsize=MB,
+        smtp_maxmemory=16 * MB,
+        smtp_certificate=pair.certificate,
+        smtp_key=pair.key,
+    )
+    first = Wire(daemon.port)
+    first.ehlo()
+    others = [
+        socket.create_connection(("127.0.0.1", daemon.port)) for _ in range(8 * MB // FLAT - 1)
+    ]
+    for other in others:
+        assert other.recv(4) == b"220 "
+    with socket.create_connection(("127.0.0.1", daemon.port)) as refused:
+        assert refused.recv(100) == replies.TOO_MANY_CONNECTIONS.wire
+    assert first.command("STARTTLS").code == 454
+    assert first.mail(LINE * 500).code == 250
+    for other in others[:10]:
+        other.close()
+    until(lambda: first.command("STARTTLS").code == 220)
+    for each in (first, *others[10:]):
+        each.close()

@@ -17,6 +17,7 @@ cdef class Connection:
     cdef public double since, paid_until
     cdef public object seen_progress, brought
 
+    cpdef data_received(self, bytes data)
     cdef _welcome(self)
     cdef _turn_away(self, Peer peer, Reply refusal)
     cdef _begin(self)

@@ -15,7 +15,8 @@ from fastsmtp import replies
 from fastsmtp._proxy import Header
 from fastsmtp._session import Session
 from fastsmtp.addresses import plain_address
-from fastsmtp.memory_budget import FLAT
+from fastsmtp.memory_budget import FLAT, TLS
+from fastsmtp.net._read_block import ReadBlock
 from fastsmtp.net.flow import Flow
 from fastsmtp.net.proxy import STARTS, introduce
 from fastsmtp.net.server import Server
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Connection:
-    """The protocol (asyncio.Protocol) of one accepted socket."""
+    """The protocol of one accepted socket: asyncio's BufferedProtocol, above TLS its Protocol."""
 
     __slots__ = (
         "_asked",
@@ -90,6 +91,14 @@ class Connection:
             self._say(self.session.feed(data))
         except Exception:
             self._fail()
+
+    def get_buffer(self, sizehint: int) -> ReadBlock:
+        """See asyncio.BufferedProtocol."""
+        return self._server.read_block
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See asyncio.BufferedProtocol."""
+        self.data_received(self._server.read_block.take(nbytes))
 
     def eof_received(self) -> bool:
         """The client sends no more, but may wait for a reply."""
@@ -162,13 +171,16 @@ class Connection:
         if self._header is not None:
             introduce(peer, self._header)
         refusal = server.admission.admit(peer)
+        size = FLAT + TLS if self._tls_first else FLAT
+        if not server.availability.memory.has_room_for_connection(size):
+            refusal = replies.TOO_MANY_CONNECTIONS
         if refusal is not None and (self._tls_first or refusal is not replies.ACCESS_DENIED):
             self._turn_away(peer, refusal)
             return
         self.session = Session(
             server.rules, server.availability, server.metrics, server.refusals, peer
         )
-        self.flow = Flow(server.availability.memory, self.session, self._proceed)
+        self.flow = Flow(server.availability.memory, server.turns, self.session, self._proceed)
         self.flow.transport = transport
         transport.set_write_buffer_limits(high=FLAT)
         if server.tells:
@@ -210,6 +222,7 @@ class Connection:
         certificates = self._server.certificates
         assert certificates is not None  # or there is no TLS port, and the session says 454
         self.is_shaking_hands = True
+        self.flow.charge_tls()
         stream = TlsStream(self._transport, self, certificates.context)
         self._transport = self.flow.transport = cast("asyncio.Transport", stream)
         self.flow.update()

@@ -13,10 +13,10 @@ cdef class Flow:
     cdef public double paused_for
     cdef readonly Claim claim
     cdef MemoryBudget _memory
-    cdef object _go_on, _answered
+    cdef object _turns, _go_on, _answered
     cdef Room _room
     cdef bint _going_on
-    cdef Py_ssize_t _unwritten
+    cdef Py_ssize_t _unwritten, _flat
 
     cpdef bint is_quiet(self) except -1
     cpdef block(self, bint is_blocked)

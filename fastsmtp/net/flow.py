@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from fastsmtp import replies
 from fastsmtp._session import Session
-from fastsmtp.memory_budget import FLAT, MemoryBudget
+from fastsmtp.memory_budget import FLAT, TLS, MemoryBudget
 from fastsmtp.net.answerer import Answered
+from fastsmtp.net.turns import Turns
 from fastsmtp.questions import Message, Room
 from fastsmtp.replies import Reply
 
@@ -27,10 +28,12 @@ class Flow:
 
     __slots__ = (
         "_answered",
+        "_flat",
         "_go_on",
         "_going_on",
         "_memory",
         "_room",
+        "_turns",
         "_unwritten",
         "claim",
         "is_blocked",
@@ -41,7 +44,9 @@ class Flow:
         "waits_for_memory",
     )
 
-    def __init__(self, memory: MemoryBudget, session: Session, go_on: Callable[[], None]) -> None:
+    def __init__(
+        self, memory: MemoryBudget, turns: Turns, session: Session, go_on: Callable[[], None]
+    ) -> None:
         """`go_on` is called, later, where the session has more to say and the client reads."""
         self.session = session
         self.transport: asyncio.Transport
@@ -51,12 +56,19 @@ class Flow:
         self.paused_for = 0.0  # seconds that it has waited for memory; counted by deadlines
         self.claim = memory.claim(session.peer, self)
         self._memory = memory
+        self._turns = turns
         self._go_on = go_on
         self._going_on = False  # `go_on` will be called
         self._unwritten = 0  # bytes of replies that the client does not read
         self._room: Room | None = None  # the question that waits
         self._answered: Answered | None = None
-        memory.hold(FLAT)
+        self._flat = FLAT  # bytes that the connection itself is charged with
+        memory.connect(FLAT)
+
+    def charge_tls(self) -> None:
+        """TLS has begun."""
+        self._flat += TLS
+        self._memory.connect(TLS)
 
     def is_quiet(self) -> bool:
         """Nothing is held or paused: `update` would do nothing unless the session keeps input."""
@@ -84,7 +96,7 @@ class Flow:
             self.share_memory()
         if session.stalled and not self.is_blocked and not self._going_on:
             self._going_on = True
-            asyncio.get_running_loop().call_soon(self._proceed)
+            self._turns.add(self._proceed)
         waits = self.waits_for_memory and self._room is None
         pause = self.is_blocked or waits or self._has_backlog()
         pause = pause and not session.closing
@@ -162,7 +174,7 @@ class Flow:
         self._go_on = _nothing
         self._room = self._answered = None
         self.claim.end()
-        self._memory.hold(-FLAT)
+        self._memory.connect(-self._flat)
 
     def _identify(self) -> None:
         """The claim is that of whoever the client has turned out to be."""

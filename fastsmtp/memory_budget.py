@@ -214,7 +214,8 @@ class MemoryBudget:
         """`limit` is smtp-maxmemory, `largest` the content of the largest message."""
         self.limit = limit
         self.small = limit // 8  # for messages that have no large grant, alone
-        self._composing = min(largest * 4 // 3, limit // 3)  # room that grants leave
+        # Room that grants leave: for the one large message that is held in a second form, as gzip.
+        self._composing = min(largest * 4 // 3, limit // 3)
         self.connections = 0  # of connections themselves
         self.held = 0  # of everything
         self.loose = 0  # of that, by what comes in without a large grant

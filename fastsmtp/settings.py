@@ -199,8 +199,9 @@ class Settings:
         "Limits",
         values.SIZE,
         "1GB",
-        "Memory for mail of one worker, in every form, and 8 KB per connection. An eighth serves "
-        "messages up to 256 KB alone; larger ones take turns. At least 4 times smtp-maxsize.",
+        "Memory for mail of one worker, in every form, and 8 KB per connection, 48 KB with TLS. An "
+        "eighth serves messages up to 256 KB alone; larger ones take turns. At least 4 times "
+        "smtp-maxsize.",
     )
     smtp_bare_newline: str = setting(
         "Limits",

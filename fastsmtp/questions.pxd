@@ -21,3 +21,4 @@ cdef class Room(Question):
 cdef class Credentials(Question):
     cdef readonly str user
     cdef readonly bytes password
+    cdef public object on_hang_up

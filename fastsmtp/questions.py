@@ -4,6 +4,8 @@ A question is a value. The session makes it and takes one `Reply` as its answer;
 answers. `net/answerers.py` is the table of who does.
 """
 
+from collections.abc import Callable
+
 from fastsmtp.envelope import Envelope
 from fastsmtp.memory_budget import Claim
 from fastsmtp.peer import Peer
@@ -50,9 +52,11 @@ class Room(Question):
 class Credentials(Question):
     """User name and password of AUTH: do they belong together? 235 says so."""
 
-    __slots__ = ("password", "user")
+    __slots__ = ("on_hang_up", "password", "user")
 
     def __init__(self, peer: Peer, user: str, password: bytes) -> None:
         self.peer = peer
         self.user = user
         self.password = password
+        # Called when the client hangs up before the answer; owned by whoever is asked
+        self.on_hang_up: Callable[[], None] | None = None

@@ -22,6 +22,7 @@ class Refusal:
     envelope: Envelope | None = None  # of the open transaction, as far as it has come
     recipient: str | None = None  # of the RCPT that was refused, as the client wrote it
     size: int | None = None  # bytes of content; None unless a message came to its end
+    tried: str | None = None  # the name that AUTH gave, where it is to be logged
 
 
 class Refusals:

@@ -22,7 +22,7 @@ from fastsmtp.net.proxy import STARTS, introduce
 from fastsmtp.net.server import Server
 from fastsmtp.net.tls_stream import TlsStream
 from fastsmtp.peer import Peer
-from fastsmtp.questions import Message, Question, Room
+from fastsmtp.questions import Credentials, Message, Question, Room
 from fastsmtp.refusals import Refusal
 from fastsmtp.replies import Reply
 
@@ -110,6 +110,9 @@ class Connection:
         server = self._server
         if self in server.open:
             server.open.remove(self)
+            question = self.session.question
+            if isinstance(question, Credentials) and question.on_hang_up is not None:
+                question.on_hang_up()
             self.flow.end()
             server.admission.leave(self.session.peer)
             server.metrics.connections_open -= 1
@@ -304,9 +307,9 @@ class Connection:
 
     @property
     def _is_answering(self) -> bool:
-        """The client waits for a reply; not where no content can follow the 354."""
+        """The client waits for a reply; not where nothing can follow the 354 of DATA, or AUTH."""
         session = self.session
-        if isinstance(session.question, Room) and not session.backlog:
+        if isinstance(session.question, (Credentials, Room)) and not session.backlog:
             return False
         return session.question is not None or session.stalled
 

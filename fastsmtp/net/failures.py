@@ -1,9 +1,10 @@
-"""How often each address has failed to authenticate lately, in memory that all workers share.
+"""How often each address, and each user's name, has failed to authenticate lately.
 
-An address falls into one of BUCKETS by a keyed hash of its network. A bucket is a row of one
-time a worker: the moment at which everything in it is forgotten. A failure pushes the latest time
-of the row further and writes it into the worker's own column, so there is no lock, nothing need be
-cleaned up, and what a worker that ended has seen still counts.
+The counts are in memory that all workers share. An address (its network) or a name falls into one
+of BUCKETS by a keyed hash. A bucket is a row of one time per worker: the moment at which everything
+in it is forgotten. A failure pushes the latest time of the row further and writes it into the
+worker's own column, so there is no lock, nothing need be cleaned up, and what a worker that ended
+has seen still counts. A name counts whether or not such a user exists.
 """
 
 import hashlib
@@ -15,18 +16,18 @@ from fastsmtp.addresses import client_network
 from fastsmtp.net.connection_counts import SLOTS
 
 BUCKETS = 4096
-"""Addresses that share one share its failures."""
+"""Addresses and names that share one share its failures."""
 
 FORGET = 300.0
 """Seconds until one failure is forgotten."""
 
 MOST = 8
-"""Failures that are remembered of an address."""
+"""Failures that are remembered of an address or a name."""
 
 FIRST_DELAY, LAST_DELAY = 0.5, 30.0
 """Seconds that a failure's answer is kept back: the first one, doubling to the last."""
 
-_KEY = 32  # octets before the rows: what addresses are hashed with
+_KEY = 32  # bytes before the rows: what addresses and names are hashed with
 
 
 def create() -> int:
@@ -46,18 +47,31 @@ class Failures:
         self._times = memory[_KEY:].cast("d")
         self._slot = slot
 
-    def add(self, address: str) -> float:
-        """One more failure of `address`; gives the seconds to keep its answer back."""
-        row = self._row(address)
+    def add(self, address: str, user: str) -> float:
+        """One more failure of both; gives the seconds to keep its answer back.
+
+        The one of the two that has failed more often decides.
+        """
+        of_address = self._push(self._row(b"address", client_network(address)))
+        of_user = self._push(self._row(b"user", user.encode()))
+        return delay(max(of_address, of_user))
+
+    def has_failed(self, address: str) -> bool:
+        """Whether a failure of the address is not forgotten."""
+        row = self._row(b"address", client_network(address))
+        return max(self._times[row : row + SLOTS]) > time.monotonic()
+
+    def _push(self, row: int) -> float:
+        """One more failure in the row; gives how many there are now."""
         now = time.monotonic()  # one clock for all processes of the machine
         before = max(now, *self._times[row : row + SLOTS])
         forgotten = min(before + FORGET, now + MOST * FORGET)
         self._times[row + self._slot] = forgotten
-        return delay((forgotten - now) / FORGET)
+        return (forgotten - now) / FORGET
 
-    def _row(self, address: str) -> int:
-        """Where the row of the address begins."""
-        digest = hashlib.blake2b(client_network(address), key=self._key, digest_size=4).digest()
+    def _row(self, kind: bytes, name: bytes) -> int:
+        """Where the row of an address or a name begins."""
+        digest = hashlib.blake2b(name, key=self._key, person=kind, digest_size=4).digest()
         return int.from_bytes(digest) % BUCKETS * SLOTS
 
 

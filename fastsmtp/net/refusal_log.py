@@ -7,6 +7,7 @@ at `info`, the others are counted, see `rate_limited_log`.
 import logging
 
 from fastsmtp.addresses import client_network
+from fastsmtp.escaping import printable
 from fastsmtp.rate_limited_log import RateLimitedLog
 from fastsmtp.refusals import Refusal
 
@@ -27,6 +28,8 @@ class RefusalLog:
             about["envelope"] = envelope.sender
         if refusal.recipient is not None:
             about["recipient"] = refusal.recipient
+        if refusal.tried is not None:
+            about["tried"] = printable(refusal.tried)
         self._lines.event(
             (client_network(refusal.peer.remote_ip), reply.kind),
             "%s: %d %s %s",

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from fastsmtp import values
 from fastsmtp.needs import Problem, Use
 from fastsmtp.net import tls
-from fastsmtp.net.auth import backends
+from fastsmtp.net.auth import backends, known_clients_file
 from fastsmtp.process import privileges
 from fastsmtp.settings import SETTINGS, Settings, attribute
 from fastsmtp.sinks import table
@@ -37,6 +37,10 @@ def warnings(settings: Settings) -> Iterator[str]:
         )
     for backend in backends.BACKENDS:
         yield from backend.warnings(settings)
+    if backends.configured(settings):
+        uses = [known_clients_file.use(settings)]
+        for use, why in privileges.refused(uses, privileges.identity(settings)):
+            yield f"AUTH: known clients are forgotten at a restart, {use.path}: {why}"
     yield from table.chosen(settings).warnings(settings)
 
 

@@ -46,8 +46,8 @@ def ignored(error: "sys.UnraisableHookArgs") -> None:
 def fields(record: logging.LogRecord) -> dict[str, str]:
     """What the event is about: the log call's `extra`.
 
-    It may hold "peer" (a Peer), "envelope" and "recipient" (addresses), "value" (of a header), and
-    "ids" (a list).
+    It may hold "peer" (a Peer), "envelope" and "recipient" (addresses), "value" (of a header),
+    "tried" (a name that failed to authenticate), and "ids" (a list).
     """
     found: dict[str, str] = {}
     peer: Peer | None = getattr(record, "peer", None)
@@ -56,7 +56,7 @@ def fields(record: logging.LogRecord) -> dict[str, str]:
         found["client"] = peer.remote_ip
         if peer.user:
             found["user"] = peer.user
-    for name in ("envelope", "recipient", "value"):
+    for name in ("envelope", "recipient", "value", "tried"):
         text = getattr(record, name, None)
         if text is not None:
             found[name] = text

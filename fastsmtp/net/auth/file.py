@@ -27,9 +27,6 @@ log = logging.getLogger(__name__)
 THREADS = 2
 """That hash at one time in a worker; argon2 takes the memory that a hash asks for in each."""
 
-WAITING = 256
-"""Clients that may wait for a thread; who comes then is told to come back."""
-
 REMEMBERED = 1024
 """Successes that are known without hashing, the oldest forgotten first."""
 
@@ -151,7 +148,6 @@ class File(SchemeBackend):
         self._remembered: dict[bytes, tuple[str, float]] = {}  # digest: hash, until when
         self._threads = ThreadPoolExecutor(THREADS, "auth")
         self._turn = asyncio.Semaphore(THREADS)
-        self._waiting = 0
         self._looking = asyncio.Lock()
         self._looked = 0.0
         self._trouble: str | None = None  # why the file cannot be read
@@ -168,17 +164,11 @@ class File(SchemeBackend):
         tried = known or self._decoy(user)
         if tried is None:
             return False
-        if self._waiting >= WAITING:
-            raise UnavailableError("more clients authenticate than passwords can be hashed")
-        self._waiting += 1
-        try:
-            async with self._turn:
-                if known is not None and self._remembers(digest, known):
-                    return True  # the same client, on another connection
-                loop = asyncio.get_running_loop()
-                fits = await loop.run_in_executor(self._threads, self._verify, tried, password)
-        finally:
-            self._waiting -= 1
+        async with self._turn:
+            if known is not None and self._remembers(digest, known):
+                return True  # the same client, on another connection
+            loop = asyncio.get_running_loop()
+            fits = await loop.run_in_executor(self._threads, self._verify, tried, password)
         if known is None or not fits:
             return False
         self._remember(digest, known)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import threading
 from collections import Counter
 
 import bcrypt
@@ -12,12 +11,10 @@ import pytest
 from argon2 import PasswordHasher
 
 from fastsmtp.net.auth import file, hashes
-from fastsmtp.net.auth.base import UnavailableError
 from fastsmtp.net.auth.file import File
 from tests.net.auth.test_authenticator import REFUSED, UNAVAILABLE, auth, b64
 from tests.support.daemon import COMMAND
 from tests.support.patience import until
-from tests.support.sink import eventually
 from tests.support.wire import Wire
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
@@ -162,24 +159,6 @@ def test_what_is_remembered_is_bounded_and_no_password(users, monkeypatch):
             assert await made.check(*pair)
         assert len(made._remembered) == 2
         assert all(len(digest) == 32 for digest in made._remembered)
-
-    asyncio.run(run())
-
-
-def test_more_than_can_wait_are_unavailable(users, monkeypatch):
-    monkeypatch.setattr(file, "WAITING", 3)
-    free = threading.Event()
-    monkeypatch.setattr(hashes, "verify", lambda *_: free.wait(10))
-
-    async def run():
-        made = File(f"file://{users}")
-        waiting = [asyncio.create_task(made.check("nobody", b"pw")) for _ in range(3)]
-        await eventually(lambda: made._waiting == 3, 10)
-        with pytest.raises(UnavailableError):
-            await made.check("bea", b"b")
-        free.set()
-        assert await asyncio.gather(*waiting) == [False] * 3
-        assert await made.check("bea", b"b")
 
     asyncio.run(run())
 

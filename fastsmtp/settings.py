@@ -128,17 +128,17 @@ class Settings:
         secret=True,
     )
     smtp_insecure_auth: bool = setting("Access", values.BOOLEAN, "false", "Allow AUTH without TLS.")
-    log_auth_names: bool = setting(
-        "Access",
-        values.BOOLEAN,
-        "false",
-        "Name the tried user in the log line of a failed AUTH.",
-    )
     smtp_proxy: tuple[Network, ...] = setting(
         "Access",
         values.NETWORKS,
         "",
         "Peers that must send a PROXY header (v1 or v2) before anything else.",
+    )
+    log_auth_names: bool = setting(
+        "Access",
+        values.BOOLEAN,
+        "false",
+        "Name the tried user in the log line of a failed AUTH.",
     )
     smtp_extract: str = setting(
         "Access",

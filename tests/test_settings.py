@@ -35,6 +35,7 @@ PROMISED = {
     "smtp-auth": ("", "empty"),
     "smtp-insecure-auth": (False, "false"),
     "smtp-proxy": ((), "empty"),
+    "log-auth-names": (False, "false"),
     "smtp-extract": ("true", "true"),
     "smtp-trusted": ((), "empty"),
     "smtp-default-ips": ((), "empty"),

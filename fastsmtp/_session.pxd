@@ -69,6 +69,10 @@ cdef class Session:
     cdef readonly bint quit
     cdef bint spoken  # the first command has come
     cdef int errors  # 5yz replies since the last accepted message
+    cdef int commands  # since the last renewal, outside a transaction that has a recipient
+    cdef bint counted  # the command at hand is one of them
+    cdef bint deferred  # MAIL or RCPT was answered 4yz: a 503 that follows from it does not count
+    cdef readonly unsigned long long renewals
     cdef bytes rest  # the beginning of a command line
     cdef bint line_begun  # its first octet has come
     cdef bint rest_ends_in_cr  # of an overlong line
@@ -90,6 +94,7 @@ cdef class Session:
     cdef bint last_chunk
     cdef Reply refusal  # of the message, or of a chunk, where it is known
     cdef readonly unsigned long long received
+    cdef readonly unsigned long long contents
 
     cpdef bint flows(self) noexcept
     cpdef bytes feed(self, bytes data)
@@ -121,6 +126,12 @@ cdef class Session:
     cdef int end_refused_chunk(self) except -1
     cdef int begin_content(self) except -1
     cdef int finish_message(self) except -1
+    cdef int count_command(self) noexcept
+    cdef int uncount(self) noexcept
+    cdef int renew(self) noexcept
+    cdef int defer(self, bytes command) except -1
+    cdef int say_out_of_order(self, Reply reply) except -1
+    cdef int end_if_useless(self) except -1
     cdef int put(self, Reply reply) except -1
     cdef int give(self, Reply reply) except -1
     cdef int say(self, Reply reply) except -1

@@ -54,7 +54,7 @@ class Session:
         """It is over because the client said QUIT."""
     @property
     def in_content(self) -> bool:
-        """Content is coming in: `received` tells how much of it has."""
+        """Content is coming in, or the next chunk of BDAT is due."""
     @property
     def filling(self) -> bool:
         """A message's content is coming in and is kept; between two chunks of BDAT, too."""
@@ -75,7 +75,13 @@ class Session:
         """Goes up whenever the time that a client is given begins anew."""
     @property
     def received(self) -> int:
-        """Octets from the wire since this content, or this BDAT chunk, began."""
+        """Bytes of content from the wire since the session began."""
+    @property
+    def contents(self) -> int:
+        """Messages whose content has begun to come in."""
+    @property
+    def renewals(self) -> int:
+        """Messages that were accepted, or that were deferred at MAIL or at their end."""
     @property
     def backlog(self) -> int:
         """Octets that came while it waited, or was stalled."""

@@ -70,6 +70,7 @@ cdef enum:
     AUTH_LIMIT = 12288  # of an AUTH command (RFC 4954 §4)
     REPLIES = 64  # given at once: eight octets may ask for 200, and others wait meanwhile
     CRUMBS = 1024  # bytes up to which kept input is put together: a read may be of one byte
+    USELESS = 1000  # commands without an accepted message, see `count_command`
     SMALL = 256 * 1024  # bytes of the largest message that asks for no memory beforehand
     ENVELOPE = 4 * 1024  # bytes of an envelope that the flat charge of a connection covers
     RECIPIENT = 320  # bytes that a recipient takes besides its texts, also in a reply
@@ -154,7 +155,9 @@ cdef class Session:
 
     @property
     def in_content(self):
-        return self.phase in (DATA, CHUNK, REFUSED_CHUNK)
+        return self.phase in (DATA, CHUNK, REFUSED_CHUNK) or (
+            self.state == CHUNKS and self.phase in (COMMAND, OVERLONG)
+        )
 
     @property
     def idle(self):
@@ -225,6 +228,8 @@ cdef class Session:
         elif isinstance(question, Message):
             if reply.code == 250:
                 self.errors = 0
+            if reply.code < 500:
+                self.renew()
             self.reset_transaction()
             self.give(reply)
         elif isinstance(question, Credentials):
@@ -355,6 +360,7 @@ cdef class Session:
             return end
         self.line_begun = False
         self.progress += 1
+        self.count_command()
         said = len(self.out)
         end = stop - 1
         if end > at and octets[end - 1] == c"\r":
@@ -380,6 +386,7 @@ cdef class Session:
             # refused were meant as content. Neither ever runs.
             del self.out[said:]
             self.say_and_close(replies.PROTOCOL_ERROR)
+        self.end_if_useless()
         return stop
 
     cdef Py_ssize_t line_limit(self, const char *line, Py_ssize_t length) noexcept:
@@ -399,9 +406,11 @@ cdef class Session:
         self.line_begun = False
         self.exchange = NONE
         self.progress += 1
+        self.count_command()
         self.phase = COMMAND
         self.spoken = True
         self.say(replies.LINE_TOO_LONG)
+        self.end_if_useless()
         return stop
 
     cdef int command(self, bytes line) except -1:
@@ -412,7 +421,7 @@ cdef class Session:
         if entry == NULL:
             self.unknown(verb)
         elif not self.state & entry.states:
-            self.say(self.out_of_order())
+            self.say_out_of_order(self.out_of_order())
         else:
             entry.handler(self, argument)
         return self.end_if_stopping()
@@ -521,13 +530,13 @@ cdef class Session:
         if self.state == CHUNKS:
             return self.finish_message()
         self.phase = COMMAND
-        self.say(self.refusal)
+        self.say_out_of_order(self.refusal)
         return self.end_if_stopping()
 
     cdef int begin_content(self) except -1:
         self.content = Content(self.rules.newlines, self.availability.maxsize)
         self.message = Message(self.peer, self.envelope, self.content.pieces)
-        self.received = 0
+        self.contents += 1
         self.refusal = None
         return 0
 
@@ -547,6 +556,8 @@ cdef class Session:
                 return self.ask(self.message)
         self.refusals.tell(Refusal(refusal, self.peer, self.envelope, None, size))
         self.reply_seconds.since(now())
+        if refusal.code < 500:
+            self.renew()
         self.phase = COMMAND
         self.reset_transaction()
         self.give(refusal)
@@ -566,6 +577,7 @@ cdef class Session:
             self.phase = DATA
             return self.say(GO_AHEAD)
         self.refusals.tell(Refusal(reply, self.peer, self.envelope))
+        self.renew()
         self.reset_transaction()
         if self.backlog > 0:  # meant as content, which never runs as commands
             return self.say_and_close(replies.PROTOCOL_ERROR)
@@ -587,7 +599,49 @@ cdef class Session:
             self.state = RECIPIENTS if self.envelope.recipients else SENDER
         else:
             self.reset_transaction()
+        if reply.code < 500:
+            self.defer(command)
         return self.give(reply)
+
+    # What counts towards the end of a session that brings no mail
+
+    cdef int count_command(self) noexcept:
+        """A transaction that has a recipient is no waste, whatever is said in it."""
+        self.counted = self.state < RECIPIENTS
+        self.commands += self.counted
+        return 0
+
+    cdef int uncount(self) noexcept:
+        """The command at hand is no fault of the client's."""
+        self.commands -= self.counted
+        self.counted = False
+        return 0
+
+    cdef int renew(self) noexcept:
+        """A message was accepted, or we could not take one now: the session's time begins anew."""
+        self.commands = 0
+        self.counted = False
+        self.renewals += 1
+        return 0
+
+    cdef int defer(self, bytes command) except -1:
+        """MAIL or RCPT was answered 4yz: what a pipelining client has sent behind is no fault."""
+        self.deferred = True
+        if command == b"MAIL":
+            self.renew()
+        return 0
+
+    cdef int say_out_of_order(self, Reply reply) except -1:
+        if not self.deferred:
+            return self.say(reply)
+        self.uncount()
+        self.refusals.tell(Refusal(reply, self.peer, self.envelope))
+        return self.put(reply)
+
+    cdef int end_if_useless(self) except -1:
+        if self.commands >= USELESS and self.counted and self.phase == COMMAND:
+            self.say_and_close(replies.NO_MAIL)
+        return 0
 
     # Replies and the end of things
 
@@ -604,6 +658,8 @@ cdef class Session:
             self.errors += 1
             if self.errors >= self.rules.maxerrors:
                 self.say_and_close(replies.TOO_MANY_ERRORS)
+        elif reply.code >= 400:
+            self.uncount()
         return 0
 
     cdef int say(self, Reply reply) except -1:
@@ -642,6 +698,7 @@ cdef class Session:
         self.content = None
         self.refusal = None
         self.overhead = 0
+        self.deferred = False
         return 0
 
     cdef bytes ehlo_reply(self):
@@ -719,6 +776,7 @@ cdef int do_mail(Session session, bytes argument) except -1:
     cdef Mail mail
     if session.state > READY:
         return session.say(replies.NESTED_MAIL)
+    session.deferred = False
     if session.rules.auth and not session.peer.user:
         return refuse_sender(session, replies.AUTH_REQUIRED, argument)
     if not session.peer.known:
@@ -772,11 +830,15 @@ cdef int do_rcpt(Session session, bytes argument) except -1:
 
 cdef int refuse_sender(Session session, Reply reply, bytes argument) except -1:
     session.refusals.tell(Refusal(reply, session.peer, Envelope(path_text(argument))))
+    if reply.code < 500:
+        session.defer(b"MAIL")
     return session.give(reply)
 
 
 cdef int refuse_recipient(Session session, Reply reply, bytes argument) except -1:
     session.refusals.tell(Refusal(reply, session.peer, session.envelope, path_text(argument)))
+    if reply.code < 500:
+        session.defer(b"RCPT")
     return session.give(reply)
 
 
@@ -825,7 +887,6 @@ cdef int do_bdat(Session session, bytes argument) except -1:
     if session.state == RECIPIENTS:
         session.begin_content()
         session.state = CHUNKS
-    session.received = 0
     session.chunk = size
     if session.state != CHUNKS:
         session.refusal = session.out_of_order()

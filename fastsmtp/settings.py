@@ -180,7 +180,14 @@ class Settings:
         "Limits",
         values.SIZE,
         "1KB",
-        "Content slower than 300 s + size at this rate a second ends the session.",
+        "Content that brings less than this per second over any 60 s, or nothing for "
+        "smtp-timeout, ends the session.",
+    )
+    smtp_session_timeout: float = setting(
+        "Limits",
+        values.DURATION,
+        "1h",
+        "A session without an accepted message for so long, or for 1,000 commands, ends.",
     )
     smtp_connections: int = setting(
         "Limits",

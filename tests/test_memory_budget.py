@@ -535,11 +535,12 @@ def test_a_pause_of_ours_stops_the_clock():
         server.sink.auto = True
         clients = [asking(server, f"127.0.0.{n + 2}") for n in range(2)]
         assert [client.reply().code for client in clients] == [354] * 2
-        for client in clients:
-            client.send(LARGE)  # has 9 seconds
         late, unknown = asking(server, "127.0.0.4"), begun(server, "DATA", "127.0.0.5")
         unknown.send(PART + b".\r\n")
-        time.sleep(2.4)  # longer than a client may be quiet
+        for _ in range(12):
+            for client in clients:
+                client.send(LINE)
+            time.sleep(0.2)  # together longer than a client may be quiet
         silent(server, late, unknown)
         clients[0].send(b".\r\n")
         assert late.reply().code == 354
@@ -620,10 +621,11 @@ def test_replies_that_are_not_read_are_held(server):
     with Wire(server.port) as client:
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.ehlo()
+        client.envelope("a@example.com", ["b@example.org"])
         client.socket.settimeout(1)
         with contextlib.suppress(TimeoutError):
             while True:
-                client.send(b"EHLO x\r\n" * 1000)
+                client.send(b"HELP\r\n" * 1000)
         assert mail(server) > 10 * KB
 
 

@@ -43,6 +43,7 @@ PROMISED = {
     "smtp-unmappable-ips": ((), "empty"),
     "smtp-timeout": (300.0, "300"),
     "smtp-minrate": (1024, "1KB"),
+    "smtp-session-timeout": (3600.0, "1h"),
     "smtp-connections": (10000, "10000"),
     "smtp-connections-per-ip": (0, "0"),
     "smtp-maxrecipients": (1000, "1000"),

@@ -14,8 +14,7 @@ cdef class Connection:
     cdef readonly Session session
     cdef readonly Flow flow
     cdef readonly bint is_shaking_hands
-    cdef public double since, paid_until
-    cdef public object seen_progress, brought
+    cdef public object clock
 
     cpdef data_received(self, bytes data)
     cdef _welcome(self)

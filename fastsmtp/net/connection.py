@@ -40,13 +40,10 @@ class Connection:
         "_server",
         "_tls_first",
         "_transport",
-        "brought",
+        "clock",
         "flow",
         "is_shaking_hands",
-        "paid_until",
-        "seen_progress",
         "session",
-        "since",
     )
 
     def __init__(
@@ -65,10 +62,7 @@ class Connection:
         self._asked: Question | None = None  # the last question that was passed on
         self._half_closed = False  # the client will send no more
         self._heard = False  # the client has sent something
-        self.since = 0.0  # owned by deadlines, as is `seen_progress`
-        self.seen_progress = -1
-        self.brought = 0  # bytes of content, as deadlines have seen
-        self.paid_until = 0.0  # the loop's time; owned by deadlines
+        self.clock: object = None  # owned by deadlines
 
     # What asyncio calls
 

@@ -143,9 +143,7 @@ class Listener:
             certificates,
         )
         availability.memory.when_scarce = self._regulate
-        self._deadlines = Deadlines(
-            self._server.open, availability.memory, settings.smtp_timeout, settings.smtp_minrate
-        )
+        self._deadlines = Deadlines(self._server.open, availability.memory, settings)
         self._has_proxies = bool(settings.smtp_proxy)
         self._accepting: list[asyncio.Server] = []
         self._proxy_acceptor: ProxyAcceptor | None = (

@@ -61,7 +61,9 @@ def fill(clients: list[Wire], data: bytes, patience: float = 3.0) -> int:
 def unread_replies(arena: Arena, connections: int = 1000) -> str:
     """Commands whose replies are long, pipelined by clients that read none of them."""
     clients = [greedy(arena, number) for number in range(arena.scaled(connections))]
-    sent = fill(clients, b"EHLO x\r\n" * 2000)
+    for client in clients:
+        client.envelope("a@example.com", ["b@example.org"])  # or 1,000 commands are the last
+    sent = fill(clients, b"HELP\r\n" * 2000)
     return f"{len(clients)} clients sent {sent >> 20} MB"
 
 

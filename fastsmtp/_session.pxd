@@ -48,9 +48,10 @@ cdef class Rules:
     cdef bint tls  # a certificate is there
     cdef bint auth  # a client must authenticate
     cdef bint insecure_auth
+    cdef bint require_tls
     cdef dict asked  # by command, the type of question that it waits for; None: it waits for none
 
-    cdef bytes hello(self, maxsize, bint secure)
+    cdef bytes hello(self, maxsize, bint secure, bint offers_xclient)
 
 
 cdef class Session:
@@ -101,6 +102,7 @@ cdef class Session:
     cpdef bytes answer(self, Question question, Reply reply)
     cdef int ask(self, Question question) except -1
     cdef int decide_room(self, Reply reply) except -1
+    cdef int begin_anew(self, dict said, Reply reply) except -1
     cdef int decide(self, bytes command, Reply accepted) except -1
     cdef int decided(self, bytes command, Reply reply) except -1
     cdef int keep(self, bytes data) except -1
@@ -113,6 +115,7 @@ cdef class Session:
     cdef Py_ssize_t take_overlong(self, bytes data, Py_ssize_t at) except -2
     cdef int command(self, bytes line) except -1
     cdef int unknown(self, bytes verb) except -1
+    cdef bint lacks_tls(self) noexcept
     cdef Reply out_of_order(self)
     cdef int challenge(self, Exchange exchange, bytes text) except -1
     cdef int response(self, bytes line) except -1

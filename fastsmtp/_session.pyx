@@ -30,10 +30,10 @@ from fastsmtp._durations cimport now
 from fastsmtp.envelope cimport Envelope, Recipient
 from fastsmtp.availability cimport Availability
 from fastsmtp.peer cimport Peer
-from fastsmtp.questions cimport Credentials, Message, Question, Room
+from fastsmtp.questions cimport Credentials, Introduction, Message, Question, Room
 from fastsmtp.replies cimport Reply
 
-from fastsmtp import _content, replies
+from fastsmtp import _content, replies, xclient
 from fastsmtp._parser import CommandError
 from fastsmtp.memory_budget import TLS as _TLS
 from fastsmtp.refusals import Refusal
@@ -51,6 +51,8 @@ _MAIL_PROBLEMS = {
     "parameter": replies.UNKNOWN_PARAMETER,
 }
 _RCPT_PROBLEMS = {**_MAIL_PROBLEMS, "mailbox": replies.BAD_RECIPIENT}
+
+_XCLIENT = " ".join(["XCLIENT", *xclient.ATTRIBUTES]).encode()
 
 # Said for every message, so they are looked up once.
 cdef Reply SENDER_OK = replies.SENDER_OK
@@ -93,16 +95,19 @@ cdef class Rules:
         self.tls = bool(settings.smtp_certificate)
         self.auth = Credentials in asked
         self.insecure_auth = settings.smtp_insecure_auth
+        self.require_tls = settings.smtp_require_tls
 
-    cdef bytes hello(self, maxsize, bint secure):
+    cdef bytes hello(self, maxsize, bint secure, bint offers_xclient):
         """The reply to EHLO."""
         lines = [self.hostname, b"PIPELINING", b"SIZE %d" % maxsize]
         if self.eight_bit:
             lines += [b"8BITMIME", b"SMTPUTF8"]
         if self.tls and not secure:
             lines.append(b"STARTTLS")
-        if self.auth and (secure or self.insecure_auth):
+        if self.auth and (secure or self.insecure_auth and not self.require_tls):
             lines.append(b"AUTH PLAIN LOGIN")
+        if offers_xclient:
+            lines.append(_XCLIENT)
         lines += [
             b"ENHANCEDSTATUSCODES",
             b"CHUNKING",
@@ -237,6 +242,8 @@ cdef class Session:
                 self.peer.user = (<Credentials> question).user
                 self.peer.client = None
             self.give(reply)
+        elif isinstance(question, Introduction):
+            self.begin_anew((<Introduction> question).said, reply)
         else:
             self.decided(question.command, reply)
         self.end_if_stopping()
@@ -420,6 +427,8 @@ cdef class Session:
         entry = find_command(verb)
         if entry == NULL:
             self.unknown(verb)
+        elif self.lacks_tls() and not entry.before_tls:
+            self.say(replies.TLS_REQUIRED)
         elif not self.state & entry.states:
             self.say_out_of_order(self.out_of_order())
         else:
@@ -429,11 +438,16 @@ cdef class Session:
     cdef int unknown(self, bytes verb) except -1:
         if not self.spoken and (verb in _HTTP_VERBS or b":" in verb[1:]):
             self.say_and_close(replies.PROTOCOL_ERROR)
+        elif self.lacks_tls():
+            self.say(replies.TLS_REQUIRED)
         elif self.state == REFUSED:
             self.say(replies.WRONG_ORDER)
         else:
             self.say(replies.UNKNOWN_COMMAND)
         return 0
+
+    cdef bint lacks_tls(self) noexcept:
+        return self.rules.require_tls and not self.peer.secure and self.state != REFUSED
 
     cdef Reply out_of_order(self):
         if self.state == START:
@@ -583,6 +597,25 @@ cdef class Session:
             return self.say_and_close(replies.PROTOCOL_ERROR)
         return self.give(reply)
 
+    cdef int begin_anew(self, dict said, Reply reply) except -1:
+        """XCLIENT: the client that it names is greeted, or told why not, as at the beginning."""
+        self.state = START
+        self.spoken = False
+        self.errors = 0
+        self.deferred = False
+        self.peer.helo = said.get("HELO", "")
+        self.peer.user = said.get("LOGIN", "")
+        self.peer.client = None
+        if reply is replies.ACCESS_DENIED:
+            self.state = REFUSED
+            return self.say(reply)
+        if reply.code < 400 and self.availability.greeting is not None:
+            reply = self.availability.greeting
+        if reply.code >= 400:
+            return self.say_and_close(reply)
+        self.out.append(self.rules.greeting)
+        return 0
+
     cdef int decide(self, bytes command, Reply accepted) except -1:
         """MAIL or RCPT is good as far as the session knows: say so, or ask first who knows more."""
         if self.rules.asked is None or command not in self.rules.asked:
@@ -702,10 +735,11 @@ cdef class Session:
         return 0
 
     cdef bytes ehlo_reply(self):
-        maxsize, secure = self.availability.maxsize, self.peer.secure
-        reply = self.rules.hellos.get((maxsize, secure))
+        about = (self.availability.maxsize, self.peer.secure, bool(self.peer.xclient_ip))
+        reply = self.rules.hellos.get(about)
         if reply is None:
-            reply = self.rules.hellos[maxsize, secure] = self.rules.hello(maxsize, secure)
+            reply = self.rules.hello(about[0], about[1], about[2])
+            self.rules.hellos[about] = reply
         return reply
 
 
@@ -888,7 +922,10 @@ cdef int do_bdat(Session session, bytes argument) except -1:
         session.begin_content()
         session.state = CHUNKS
     session.chunk = size
-    if session.state != CHUNKS:
+    if session.lacks_tls():
+        session.refusal = replies.TLS_REQUIRED
+        session.phase = REFUSED_CHUNK
+    elif session.state != CHUNKS:
         session.refusal = session.out_of_order()
         session.phase = REFUSED_CHUNK
     elif session.refusal is not None or session.content.size + size > session.availability.maxsize:
@@ -966,6 +1003,18 @@ cdef int do_auth(Session session, bytes argument) except -1:
     return session.challenge(LOGIN_USER, b"VXNlcm5hbWU6")  # Username:
 
 
+cdef int do_xclient(Session session, bytes argument) except -1:
+    if not session.peer.xclient_ip:
+        return session.say(replies.XCLIENT_DENIED)
+    if session.state > READY:
+        return session.say(replies.WRONG_ORDER)
+    try:
+        said = xclient.parse(argument)
+    except xclient.XclientError:
+        return session.say(replies.BAD_ARGUMENT)
+    return session.ask(Introduction(session.peer, said))
+
+
 cdef int not_implemented(Session session, bytes argument) except -1:
     return session.say(replies.NOT_IMPLEMENTED)
 
@@ -975,25 +1024,27 @@ ctypedef int (*Handler)(Session, bytes) except -1
 cdef struct Command:
     const char *verb
     int states  # in which the handler is called; else 503
+    bint before_tls  # it is called without TLS, too, where smtp-require-tls is set; else 530
     Handler handler
 
-cdef Command[15] COMMANDS
+cdef Command[16] COMMANDS
 COMMANDS = [
-    Command(b"RCPT", SENDER | RECIPIENTS, do_rcpt),
-    Command(b"MAIL", ANY ^ START, do_mail),
-    Command(b"DATA", RECIPIENTS, do_data),
-    Command(b"BDAT", ANY, do_bdat),
-    Command(b"QUIT", ANY | REFUSED, do_quit),
-    Command(b"RSET", ANY, do_rset),
-    Command(b"EHLO", ANY, do_ehlo),
-    Command(b"HELO", ANY, do_helo),
-    Command(b"NOOP", ANY, do_noop),
-    Command(b"VRFY", ANY, do_vrfy),
-    Command(b"HELP", ANY, do_help),
-    Command(b"EXPN", ANY, not_implemented),
-    Command(b"AUTH", ANY, do_auth),
-    Command(b"STARTTLS", ANY, do_starttls),
-    Command(NULL, 0, NULL),
+    Command(b"RCPT", SENDER | RECIPIENTS, False, do_rcpt),
+    Command(b"MAIL", ANY ^ START, False, do_mail),
+    Command(b"DATA", RECIPIENTS, False, do_data),
+    Command(b"BDAT", ANY, True, do_bdat),  # says 530 itself, when its octets have come
+    Command(b"QUIT", ANY | REFUSED, True, do_quit),
+    Command(b"RSET", ANY, False, do_rset),
+    Command(b"EHLO", ANY, True, do_ehlo),
+    Command(b"HELO", ANY, True, do_helo),
+    Command(b"NOOP", ANY, True, do_noop),
+    Command(b"VRFY", ANY, False, do_vrfy),
+    Command(b"HELP", ANY, False, do_help),
+    Command(b"EXPN", ANY, False, not_implemented),
+    Command(b"AUTH", ANY, False, do_auth),
+    Command(b"STARTTLS", ANY, True, do_starttls),
+    Command(b"XCLIENT", ANY, False, do_xclient),
+    Command(NULL, 0, False, NULL),
 ]
 
 

@@ -274,7 +274,7 @@ class Composer:
         mappable = (
             _within(peer.local_ip, settings.smtp_mappable_ips)
             if settings.smtp_mappable_ips
-            else peer.proxy is None
+            else peer.proxy is None and not peer.is_introduced
         )
         if mappable and not _within(peer.local_ip, settings.smtp_unmappable_ips):
             return [peer.local_ip]

@@ -10,7 +10,6 @@ class Proxy:
         "alpn",
         "client_cn",
         "client_verified",
-        "names_client",
         "remote_ip",
         "sni",
         "tls",
@@ -21,7 +20,6 @@ class Proxy:
     def __init__(self, remote_ip: str, version: int) -> None:
         self.remote_ip = remote_ip  # the proxy's own address
         self.version = version  # of the header: 1 or 2
-        self.names_client = True  # False: the connection's ends are the proxy's own
         self.unique_id = ""
         self.sni = ""
         self.alpn = ""
@@ -40,6 +38,8 @@ class Peer:
         "described",
         "helo",
         "is_counted",
+        "is_hidden",
+        "is_introduced",
         "known",
         "local_ip",
         "local_port",
@@ -51,6 +51,7 @@ class Peer:
         "tls",
         "trusted",
         "user",
+        "xclient_ip",
     )
 
     def __init__(self, local_ip: str, local_port: int, remote_ip: str, remote_port: int) -> None:
@@ -60,7 +61,10 @@ class Peer:
         self.remote_port = remote_port
         self.session = ""  # what log lines call this connection
         self.proxy: Proxy | None = None
-        self.known = True  # False: a proxy does not tell who it is, so no mail is taken
+        self.is_hidden = False  # behind a proxy that does not tell who it is: our ends are its own
+        self.xclient_ip = ""  # whose word about the client is taken; "": XCLIENT is refused
+        self.is_introduced = False  # XCLIENT has told who it is
+        self.known = True  # False: it is hidden, or not introduced, so no mail is taken
         self.trusted = False  # in smtp-trusted
         self.secure = False
         self.tls = ""  # protocol version where TLS ends here
@@ -75,6 +79,6 @@ class Peer:
         self.described: tuple[object, bytes, bytes] | None = None
 
     @property
-    def is_hidden(self) -> bool:
-        """A proxy stands before it that does not tell who it is."""
-        return self.proxy is not None and not self.proxy.names_client
+    def is_unnamed(self) -> bool:
+        """Whoever has connected speaks for others, and has not told for whom."""
+        return self.is_hidden or (bool(self.xclient_ip) and not self.is_introduced)

@@ -18,6 +18,10 @@ cdef class Room(Question):
     cdef readonly Py_ssize_t size
 
 
+cdef class Introduction(Question):
+    cdef readonly dict said
+
+
 cdef class Credentials(Question):
     cdef readonly str user
     cdef readonly bytes password

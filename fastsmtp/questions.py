@@ -49,6 +49,16 @@ class Room(Question):
         self.size = size
 
 
+class Introduction(Question):
+    """XCLIENT tells who the client is: may that one come in? 2yz says so."""
+
+    __slots__ = ("said",)
+
+    def __init__(self, peer: Peer, said: dict[str, str]) -> None:
+        self.peer = peer
+        self.said = said  # see `xclient.parse`
+
+
 class Credentials(Question):
     """User name and password of AUTH: do they belong together? 235 says so."""
 

@@ -128,11 +128,25 @@ class Settings:
         secret=True,
     )
     smtp_insecure_auth: bool = setting("Access", values.BOOLEAN, "false", "Allow AUTH without TLS.")
+    smtp_require_tls: bool = setting(
+        "Access",
+        values.BOOLEAN,
+        "false",
+        "Before STARTTLS only EHLO, HELO, NOOP, QUIT and STARTTLS are answered, anything else "
+        "530 5.7.0. TLS that a proxy in smtp-proxy says it has ended is enough.",
+    )
     smtp_proxy: tuple[Network, ...] = setting(
         "Access",
         values.NETWORKS,
         "",
         "Peers that must send a PROXY header (v1 or v2) before anything else.",
+    )
+    smtp_xclient: tuple[Network, ...] = setting(
+        "Access",
+        values.NETWORKS,
+        "",
+        "Peers that may say XCLIENT: who their client is, and which user. Judged on the client's "
+        "address, behind a proxy in smtp-proxy too.",
     )
     log_auth_names: bool = setting(
         "Access",

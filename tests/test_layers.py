@@ -14,7 +14,7 @@ from tests.support.imports import imported, imported_modules, module_of
 ROOT = Path(__file__).parent.parent
 
 LAYERS = {
-    "wire": ["addresses", "_parser", "_content", "_proxy"],
+    "wire": ["addresses", "_parser", "_content", "_proxy", "xclient"],
     "model": [
         *(
             "replies",

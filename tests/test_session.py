@@ -12,7 +12,7 @@ from fastsmtp._session import Rules, Session
 from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
-from fastsmtp.questions import Credentials, Message
+from fastsmtp.questions import Credentials, Introduction, Message
 from fastsmtp.refusals import Refusals
 from fastsmtp.replies import Reply
 from fastsmtp.settings import Settings
@@ -649,6 +649,94 @@ def test_starttls_forgets_what_was_said():
         "503 5.5.1",
         "503 5.5.1",
     ]
+
+
+REQUIRED = {"smtp_certificate": ("c",), "smtp_require_tls": True}
+
+
+@pytest.mark.parametrize(
+    ("line", "reply"),
+    [
+        (b"EHLO x", "250"), (b"HELO x", "250"), (b"NOOP", "250"), (b"QUIT", "221"),
+        (b"STARTTLS", "220"), (b"STARTTLS x", "501"), (b"RSET", "530"), (b"MAIL FROM:<a@b>", "530"),
+        (b"RCPT TO:<a@b>", "530"), (b"DATA", "530"), (b"VRFY x", "530"), (b"EXPN x", "530"),
+        (b"HELP", "530"), (b"AUTH PLAIN " + PLAIN, "530"), (b"XCLIENT ADDR=1.2.3.4", "530"),
+        (b"FOO", "530"), (b"BDAT 0", "530"), (b"BDAT 0 LAST", "530"), (b"BDAT x", "501"),
+        (b"x" * 5000, "500"), (b"NO\rOP", "500"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("hello", [b"", HELLO])
+def test_without_tls_five_commands_are_answered_where_it_is_required(hello, line, reply):
+    client = Client(**REQUIRED, **AUTH)
+    client.send(hello)
+    assert client.send(line + b"\r\n")[:3].decode() == reply
+    secure = Client(**REQUIRED, **AUTH)
+    secure.session.peer.secure = True
+    secure.send(hello)
+    assert not secure.send(line + b"\r\n").startswith(b"530 5.7.0 Must")
+
+
+def test_where_tls_is_required_its_lack_is_a_fault_and_nothing_else_is_offered():
+    client = Client(**REQUIRED, **AUTH, smtp_maxerrors=3).hello()
+    assert offered(client.send(HELLO)) & {"STARTTLS", "AUTH PLAIN LOGIN"} == {"STARTTLS"}
+    said = client.send(b"BDAT 5\r\nQUIT\nMAIL FROM:<a@b>\r\nRSET\r\nNOOP\r\n")
+    assert codes(said) == ["530 5.7.0"] * 3 + ["421 4.7.0"]
+    assert codes(Client(**REQUIRED).send(b"GET / HTTP/1.1\r\n")) == ["554 5.5.0"]
+    assert codes(Client(**REQUIRED).hello().send(b"DATA\r\nHi\r\n.\r\n")) == ["554 5.5.0"]
+
+
+def introduced(client, *parts, outcome=replies.OK):
+    """Say XCLIENT and more, and answer its question with `outcome`."""
+    client.session.peer.xclient_ip = "127.0.0.1"
+    out = client.send(*parts)
+    question = client.session.question
+    if isinstance(question, Introduction):
+        return question.said, out + client.session.answer(question, outcome)
+    return None, out
+
+
+def test_xclient_begins_the_session_anew():
+    client = Client(smtp_maxerrors=3).hello()
+    client.send(b"FOO\r\nFOO\r\n")
+    said, out = introduced(client, b"xclient addr=IPV6:::1 Login=a+40b helo=h\r\nNOOP\r\n")
+    assert said == {"ADDR": "::1", "LOGIN": "a@b", "HELO": "h"}
+    assert out == b"220 mx.example.com ESMTP fastsmtp\r\n250 2.0.0 Ok\r\n"
+    peer = client.session.peer
+    assert (peer.user, peer.helo) == ("a@b", "h")
+    assert codes(client.send(b"MAIL FROM:<a@b>\r\nFOO\r\n")) == ["503 5.5.1", "500 5.5.2"]
+    _, out = introduced(client, b"XCLIENT NAME=x\r\n")
+    assert (peer.user, peer.helo) == ("", "")
+    assert codes(client.send(b"GET / HTTP/1.1\r\n")) == ["554 5.5.0"]  # its first command
+
+
+@pytest.mark.parametrize(
+    ("outcome", "then"),
+    [(replies.ACCESS_DENIED, "503 5.5.1"), (replies.TOO_MANY_FROM_ADDRESS, None)],
+)
+def test_whoever_xclient_names_may_be_refused(outcome, then):
+    client = Client().hello()
+    _, out = introduced(client, b"XCLIENT ADDR=192.0.2.1\r\n", outcome=outcome)
+    assert out == outcome.wire
+    assert [refusal.reply for refusal in client.refusals] == [outcome]
+    assert client.session.closing == (then is None)
+    assert codes(client.send(HELLO)) == ([then] if then else [])
+
+
+def test_the_gate_is_asked_after_xclient_too():
+    availability = Availability(1000)
+    client = Client(availability=availability).hello()
+    availability.greeting = replies.UNAVAILABLE
+    _, out = introduced(client, b"XCLIENT ADDR=192.0.2.1\r\n")
+    assert out == replies.UNAVAILABLE.wire
+    assert client.session.closing
+
+
+def test_xclient_has_its_order_and_its_peers():
+    client = Client().hello()
+    assert codes(client.send(b"XCLIENT ADDR=192.0.2.1\r\n")) == ["550 5.7.0"]
+    assert introduced(client, b"XCLIENT\r\n") == (None, replies.BAD_ARGUMENT.wire)
+    client.send(b"MAIL FROM:<a@b>\r\n")
+    assert introduced(client, b"XCLIENT ADDR=192.0.2.1\r\n") == (None, replies.WRONG_ORDER.wire)
 
 
 def test_octets_behind_starttls_never_run():

@@ -1,4 +1,4 @@
-"""Who may come in, judged on addresses: `smtp-range`, `smtp-trusted`, `smtp-proxy`.
+"""Who may come in, judged on addresses: `smtp-range`, `smtp-trusted`, `smtp-proxy`, `smtp-xclient`.
 
 Takes canonical addresses (see `addresses`); never waits and never says anything. A lookup
 costs the same for ten ranges and for ten thousand.
@@ -49,6 +49,7 @@ class Access:
         self._range = Ranges(settings.smtp_range) if settings.smtp_range else None
         self._trusted = Ranges(settings.smtp_trusted) if settings.smtp_trusted else None
         self._proxies = Ranges(settings.smtp_proxy) if settings.smtp_proxy else None
+        self._xclient = Ranges(settings.smtp_xclient) if settings.smtp_xclient else None
 
     def admits(self, ip: str) -> bool:
         """It may connect."""
@@ -59,14 +60,17 @@ class Access:
         return self._proxies is not None and ip in self._proxies
 
     def judge(self, peer: Peer) -> bool:
-        """Whether the client may come in; `peer` is told whether mail is taken, and trusted.
+        """Whether the client may come in; `peer` is told what else it may.
 
         A proxy that does not tell who its client is may come in, so that its health checks work,
-        but sends mail only if it may do so for itself, and nobody trusts whom it speaks for.
+        but sends mail only if it may do so for itself, and nobody trusts whom it speaks for. So
+        may a peer in smtp-xclient, until it says XCLIENT. Whether it is one is judged once: on the
+        address that it came with.
         """
-        admitted = self.admits(peer.remote_ip)
-        if peer.is_hidden:
-            peer.known = admitted
-            return True
-        peer.trusted = self._trusted is not None and peer.remote_ip in self._trusted
-        return admitted
+        ip = peer.remote_ip
+        if self._xclient is not None and not peer.is_introduced:
+            peer.xclient_ip = ip if ip in self._xclient else ""
+        admitted = self.admits(ip)
+        peer.trusted = not peer.is_hidden and self._trusted is not None and ip in self._trusted
+        peer.known = admitted or not peer.is_unnamed
+        return admitted or peer.is_unnamed

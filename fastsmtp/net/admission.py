@@ -30,7 +30,7 @@ class Admission:
             return replies.TOO_MANY_CONNECTIONS
         self._uncount(peer)
         limit = self.access.per_ip
-        if limit and not peer.is_hidden:  # whose address is hidden shares no limit of it
+        if limit and not peer.is_unnamed:  # whose address is hidden shares no limit of it
             peer.counted_address = peer.remote_ip
             if self._counts.open_from(peer.remote_ip) > limit:
                 self.leave(peer)

@@ -2,7 +2,7 @@ from fastsmtp._session cimport Session
 from fastsmtp.net.flow cimport Flow
 from fastsmtp.net.server cimport Server
 from fastsmtp.peer cimport Peer
-from fastsmtp.questions cimport Credentials, Message, Question, Room
+from fastsmtp.questions cimport Credentials, Introduction, Message, Question, Room
 from fastsmtp.replies cimport Reply
 
 

@@ -16,13 +16,14 @@ from fastsmtp._proxy import Header
 from fastsmtp._session import Session
 from fastsmtp.addresses import plain_address
 from fastsmtp.memory_budget import FLAT, TLS
+from fastsmtp.net import xclient
 from fastsmtp.net._read_block import ReadBlock
 from fastsmtp.net.flow import Flow
 from fastsmtp.net.proxy import STARTS, introduce
 from fastsmtp.net.server import Server
 from fastsmtp.net.tls_stream import TlsStream
 from fastsmtp.peer import Peer
-from fastsmtp.questions import Credentials, Message, Question, Room
+from fastsmtp.questions import Credentials, Introduction, Message, Question, Room
 from fastsmtp.refusals import Refusal
 from fastsmtp.replies import Reply
 
@@ -264,6 +265,8 @@ class Connection:
             self._asked = question
             if isinstance(question, Room):
                 reply = self.flow.ask(question, self._answered)
+            elif isinstance(question, Introduction):
+                reply = self._introduce(question)
             else:
                 if isinstance(question, Message):
                     self.flow.hand_over(question)
@@ -281,6 +284,14 @@ class Connection:
             self._transport.close()
         else:
             self.flow.update()
+
+    def _introduce(self, question: Introduction) -> Reply:
+        """Judge the client anew that XCLIENT has named."""
+        server, peer = self._server, self.session.peer
+        xclient.introduce(peer, question.said)
+        if server.tells:
+            log.debug("introduced by %s", peer.xclient_ip, extra={"peer": peer})
+        return server.admission.admit(peer) or replies.OK
 
     def _answered(self, question: Question, reply: Reply) -> None:
         """See `answerers.Answered`; nobody waits for it where the session or the client is gone."""

@@ -27,8 +27,8 @@ def introduce(peer: Peer, header: Header) -> None:
     proxy.tls = header.tls
     proxy.client_cn = header.client_cn
     proxy.client_verified = header.client_verified
-    proxy.names_client = bool(header.source_ip)
-    if proxy.names_client:
+    peer.is_hidden = not header.source_ip
+    if not peer.is_hidden:
         peer.remote_ip, peer.remote_port = header.source_ip, header.source_port
         peer.local_ip, peer.local_port = header.destination_ip, header.destination_port
     peer.secure = header.secure

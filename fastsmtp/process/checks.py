@@ -59,6 +59,8 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
         yield ("smtp-secure-port", "smtp-port"), why
     if settings.smtp_secure_port and not settings.smtp_certificate:
         yield ("smtp-secure-port", "smtp-certificate"), "needs smtp-certificate"
+    if settings.smtp_require_tls and not settings.smtp_certificate:
+        yield ("smtp-require-tls", "smtp-certificate"), "needs smtp-certificate"
     for backend in backends.BACKENDS:
         yield from backend.errors(settings)
     if not settings.smtp_certificate and not settings.smtp_insecure_auth:

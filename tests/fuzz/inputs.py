@@ -38,7 +38,8 @@ WORDS: dict[str, list[bytes]] = {
     ],
     "parser": [
         b"MAIL ", b"RCPT ", b"FROM:", b"TO:", b"<", b">", b"@", b" ", b'"', b"\\", b"[", b"]",
-        b":", b",", b"=", b"\xc3\xa9", b"\xe9",
+        b":", b",", b"=", b"\xc3\xa9", b"\xe9", b"NAME=", b"ADDR=", b"IPV6:", b"::1", b"1.2.3.4",
+        b"PORT=", b"25", b"PROTO=ESMTP", b"LOGIN=", b"+41", b"HELO=", b"[UNAVAILABLE]", b"DESTPORT",
         *strategies.LOCALS, *strategies.DOMAINS, *strategies.MAIL_PARAMS, *strategies.RCPT_PARAMS,
     ],
     "content": [*NEWLINES, *strategies.CONTENT_PIECES, *corpus.DOTS, *corpus.BARE],
@@ -47,7 +48,8 @@ WORDS: dict[str, list[bytes]] = {
         b"DATA\r\n", b"DATA x\r\n", b"BDAT 3\r\nabc", b"BDAT 2 LAST\r\n\r\n", b"BDAT 0\r\n",
         b"BDAT 0 LAST\r\n", b"BDAT 9999 LAST\r\n", b"BDAT\r\n", b"RSET\r\n", b"NOOP\r\n",
         b"VRFY x\r\n", b"EXPN x\r\n", b"HELP\r\n", b"QUIT\r\n", b"AUTH PLAIN\r\n",
-        b"STARTTLS\r\n", b"FOO\r\n", b"y" * 4097 + b"\r\n", b"z" * 2100, ENVELOPE, ENVELOPE,
+        b"STARTTLS\r\n", b"XCLIENT ADDR=1.2.3.4 LOGIN=a+40b\r\n", b"XCLIENT PORT=x\r\n",
+        b"FOO\r\n", b"y" * 4097 + b"\r\n", b"z" * 2100, ENVELOPE, ENVELOPE,
         ENVELOPE + b"DATA\r\nSubject: x\r\n\r\nbody\r\n.\r\n", ENVELOPE + b"BDAT 1\r\n",
     ],
     "confirms": [

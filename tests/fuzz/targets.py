@@ -4,6 +4,7 @@ How an input is split is drawn from the input itself, so that a failure repeats.
 """
 
 import base64
+import contextlib
 import random
 import re
 import zlib
@@ -11,13 +12,14 @@ from collections.abc import Callable, Iterator
 
 import orjson
 
-from fastsmtp import _content, _parser, _proxy, replies
+from fastsmtp import _content, _parser, _proxy, replies, xclient
 from fastsmtp._escape import Measure
 from fastsmtp._session import Rules, Session
 from fastsmtp._tail import Reader, Tail
 from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
+from fastsmtp.questions import Introduction
 from fastsmtp.refusals import Refusals
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.rabbitmq._confirms import Confirms
@@ -83,6 +85,10 @@ def parser(data: bytes) -> None:
         assert (found is None) == bool(commands.rcpt(rcpt, smtputf8).errors)
     assert _parsed(_parser.parse_mailbox, line) == message.sender_of(line)
     _parsed(_parser.parse_bdat, line)
+    with contextlib.suppress(xclient.XclientError):
+        for name, value in xclient.parse(line).items():
+            assert name in xclient.ATTRIBUTES
+            assert value.isprintable()
 
 
 def _parsed(parse: Callable, *arguments: object) -> object:
@@ -124,18 +130,29 @@ def content(data: bytes) -> None:
 
 
 def session(data: bytes) -> None:
-    """A dialogue has the same replies and messages whole and in parts; every line is a reply."""
+    """A dialogue has the same replies and messages whole and in parts; every line is a reply.
+
+    Its peer may say XCLIENT; every fifth may send no mail before TLS.
+    """
     mode = list(MODES)[len(data) % 3]
-    out, messages = _talk([data], mode)
+    require_tls = len(data) % 5 == 0
+    out, messages = _talk([data], mode, require_tls)
     lines = out.splitlines(keepends=True)
     assert all(REPLY_LINE.fullmatch(line) and len(line) <= replies.MAX_LINE for line in lines)
     if replies.PROTOCOL_ERROR.wire not in out:  # octets that came too early close a session
-        assert _talk(splits(data), mode) == (out, messages)
+        assert _talk(splits(data), mode, require_tls) == (out, messages)
+    if require_tls:
+        assert messages == []
 
 
-def _talk(parts: Iterator[bytes] | list[bytes], mode: str) -> tuple[bytes, list]:
-    rules = Rules(Settings(smtp_hostname="mx.example.com", smtp_bare_newline=mode))
+def _talk(parts: Iterator[bytes] | list[bytes], mode: str, require_tls: bool) -> tuple[bytes, list]:
+    rules = Rules(
+        Settings(
+            smtp_hostname="mx.example.com", smtp_bare_newline=mode, smtp_require_tls=require_tls
+        )
+    )
     peer = Peer("127.0.0.1", 25, "127.0.0.1", 4000)
+    peer.xclient_ip = "127.0.0.1"
     talk = Session(rules, Availability(LIMIT), Metrics(), Refusals(), peer)
     out, messages = b"", []
     for part in parts:
@@ -145,6 +162,11 @@ def _talk(parts: Iterator[bytes] | list[bytes], mode: str) -> tuple[bytes, list]
         while talk.question or talk.stalled:
             if talk.stalled:
                 out += talk.proceed()
+                continue
+            if isinstance(talk.question, Introduction):
+                messages.append(talk.question.said)
+                allowed = replies.OK if len(talk.question.said) < 5 else replies.ACCESS_DENIED
+                out += talk.answer(talk.question, allowed)
                 continue
             message = talk.question
             recipients = [recipient.mailbox for recipient in message.envelope.recipients]

@@ -262,6 +262,7 @@ def test_a_later_source_may_take_back_what_is_not_built(sources: Sources) -> Non
     [
         ("smtp-port: none", "smtp-port: no port to listen on, smtp-secure-port is empty"),
         ("smtp-secure-port: 465", "smtp-secure-port: needs smtp-certificate"),
+        ("smtp-require-tls: true", "smtp-require-tls: needs smtp-certificate"),
         ("smtp-username: me", "smtp-username: needs smtp-password"),
         ("smtp-password: pw", "smtp-password: needs smtp-username"),
         (

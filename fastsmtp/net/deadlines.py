@@ -10,7 +10,7 @@ before we read on. While messages wait for memory, content that has a grant must
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from fastsmtp import replies
 from fastsmtp._session import Session
@@ -36,6 +36,9 @@ BEHIND = 30.0
 
 HANDSHAKE = 10.0
 """Seconds that a client has for TLS's, after STARTTLS and on a TLS port."""
+
+BATCH = 256
+"""Connections that are looked at in one step of the event loop."""
 
 LINGER = 5.0
 """Seconds that a client has to read the last reply and close."""
@@ -101,7 +104,7 @@ class Deadlines:
     """Ends what is too slow in `connections`."""
 
     def __init__(
-        self, connections: Iterable[Connection], memory: MemoryBudget, settings: Settings
+        self, connections: Collection[Connection], memory: MemoryBudget, settings: Settings
     ) -> None:
         self._memory = memory
         self._connections = connections
@@ -127,8 +130,18 @@ class Deadlines:
         self._timer = loop.call_later(self._interval, self._sweep, loop)
         now = loop.time()
         elapsed, self._swept = now - self._swept, now
-        for connection in list(self._connections):
-            self._check(connection, now, elapsed)
+        self._sweep_some(loop, list(self._connections), now, elapsed)
+
+    def _sweep_some(
+        self, loop: asyncio.AbstractEventLoop, rest: list[Connection], now: float, elapsed: float
+    ) -> None:
+        """Check BATCH connections, then let others have their turn: all may be late at once."""
+        for connection in rest[-BATCH:]:
+            if connection in self._connections:
+                self._check(connection, now, elapsed)
+        del rest[-BATCH:]
+        if rest:
+            loop.call_soon(self._sweep_some, loop, rest, now, elapsed)
 
     def _check(self, connection: Connection, now: float, elapsed: float) -> None:
         session, flow = connection.session, connection.flow

@@ -14,6 +14,18 @@ from typing import Protocol, cast
 RECORD = 16 * 1024
 """Octets of a record's content (RFC 8446 §5.1), and so many that OpenSSL is given at once."""
 
+RECORDS = 32
+"""Records that OpenSSL is given at once: a KeyUpdate of 27 octets keeps it busy for 0.2 ms."""
+
+EMPTY = 100
+"""Records without data that a client may send, and one more for each megabyte of data."""
+
+
+class TooManyEmptyError(ssl.SSLError):
+    """A client sends records without data, such as KeyUpdate (RFC 8446 §4.6.3), to keep us busy."""
+
+    reason = "TOO_MANY_EMPTY_RECORDS"
+
 
 class Secured(Protocol):
     """The protocol above: asyncio's, and what becomes of the handshake."""
@@ -47,11 +59,16 @@ class TlsStream:
         "_busy",
         "_done",
         "_fed",
+        "_header",
         "_incoming",
+        "_octets",
         "_outgoing",
         "_over",
         "_paused",
         "_protocol",
+        "_read_records",
+        "_records",
+        "_rest",
         "_silent",
         "_ticket_waits",
         "_tls",
@@ -70,6 +87,13 @@ class TlsStream:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._unread = b""  # from the wire, of which OpenSSL has had the first `_fed`
         self._fed = 0
+        self._header = 0  # octets of a record's header that OpenSSL has had
+        self._rest = (
+            0  # octets of the record that it has not had; below 5 of the header: its length
+        )
+        self._records = 0  # that it has had whole since the handshake
+        self._read_records = 0  # of those, the ones with data
+        self._octets = 0  # of data
         self._done = False  # the handshake is
         self._busy = False  # what was read is on its way up: replies wait for its end
         self._paused = False  # `protocol` takes no more
@@ -197,6 +221,7 @@ class TlsStream:
             except ssl.SSLWantReadError:
                 continue
             self._done = True
+            self._records = 0  # data that came with the end of the handshake is not counted
             version, cipher = self._tls.version() or "", self._tls.cipher()
             self._ticket_waits = version == "TLSv1.3"
             assert self._protocol is not None
@@ -210,14 +235,25 @@ class TlsStream:
             try:
                 data = self._tls.read(RECORD)
             except ssl.SSLWantReadError:  # a part of a record; OpenSSL has it
+                self._limit_empty_records()
                 continue
             assert self._protocol is not None
             if data:
+                self._read_records += 1
+                self._octets += len(data)
+                self._limit_empty_records()
                 self._protocol.data_received(data)
             else:
                 self._over, self._unread, self._fed = True, b"", 0
                 if not self._protocol.eof_received():
                     self.close()
+
+    def _limit_empty_records(self) -> None:
+        if (
+            self._records - self._read_records > EMPTY + (self._octets >> 20)
+            and not self._incoming.pending  # what is there may be data
+        ):
+            raise TooManyEmptyError("too many records without data")
 
     def _feed(self) -> bool:
         """Give OpenSSL more of what came, in small parts: its buffer never becomes smaller."""
@@ -225,11 +261,35 @@ class TlsStream:
         if fed == len(self._unread):
             self._unread, self._fed = b"", 0
             return False
-        if not fed and len(self._unread) <= RECORD:
+        end = self._pass(self._unread, fed)
+        if not fed and end == len(self._unread):
             self._fed = self._incoming.write(self._unread)
         else:
-            self._fed += self._incoming.write(memoryview(self._unread)[fed : fed + RECORD])
+            self._fed += self._incoming.write(memoryview(self._unread)[fed:end])
         return True
+
+    def _pass(self, data: bytes, at: int) -> int:
+        """Give where the next part of `data` ends, from `at` on; count the records that end in it.
+
+        A record is a header of five octets, the last two its length, and so much more
+        (RFC 8446 §5.1).
+        """
+        stop = min(len(data), at + RECORD)
+        left = RECORDS
+        while at < stop and left:
+            if self._header < 5:
+                self._header += 1
+                self._rest = (self._rest << 8 | data[at]) & 0xFFFF
+                at += 1
+            step = min(self._rest, stop - at)
+            if self._header == 5:
+                at += step
+                self._rest -= step
+                if not self._rest:
+                    self._header = 0
+                    self._records += 1
+                    left -= 1
+        return at
 
     def _flush(self) -> None:
         data = self._outgoing.read()

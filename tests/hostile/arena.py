@@ -19,6 +19,7 @@ from typing import Self
 
 import aio_pika
 
+from tests.support import certificates
 from tests.support.bystanders import Bystanders, Seen
 from tests.support.daemon import Daemon
 from tests.support.rabbitmq import Broker
@@ -45,6 +46,7 @@ class Attack:
     settings: dict[str, object] = field(default_factory=dict)
     others: float = 0.95  # the share of others' small mail that has to be accepted
     alone: bool = False  # there is nobody else
+    tls: bool = False  # the daemon has a certificate, and a TLS port
     holds: bool = False  # all bounds hold: `make test` says so
 
 
@@ -108,7 +110,10 @@ class Arena:
                 "rabbitmq_inbox": self.queue,
                 "rabbitmq_lazy": "true",
             }
-        self.daemon = Daemon(Path(self.folder.name), **settings | self.attack.settings)
+        folder = Path(self.folder.name)
+        if self.attack.tls:
+            settings |= {"smtp_secure_port": 0, **certificates.make(folder).settings}
+        self.daemon = Daemon(folder, **settings | self.attack.settings)
         try:
             self.daemon.start()
             (self.worker,) = self.daemon.workers

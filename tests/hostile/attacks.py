@@ -1,12 +1,21 @@
 """All attacks, family by family, and the two forms in which they are made."""
 
-from tests.hostile import copies, envelopes, expansion, fairness, floods, headers, queue_file
+from tests.hostile import (
+    copies,
+    envelopes,
+    expansion,
+    fairness,
+    floods,
+    headers,
+    patience,
+    queue_file,
+)
 from tests.hostile.arena import Arena, Attack, Result
 from tests.support.rabbitmq import Broker
 
 ATTACKS = [
     attack
-    for family in (headers, envelopes, expansion, floods, fairness, queue_file, copies)
+    for family in (headers, envelopes, expansion, floods, fairness, queue_file, copies, patience)
     for attack in family.ATTACKS
 ]
 

@@ -253,6 +253,34 @@ def test_a_certificate_is_swapped_under_load_and_nobody_is_dropped(watched):
     ]
 
 
+def test_a_hundred_certificates_one_after_the_other_fail_no_handshake(watched, monkeypatch):
+    monkeypatch.setattr(tls, "LOOK_INTERVAL", 0.01)
+    stop = threading.Event()
+    seen, failures = [], []
+
+    def load():
+        while not stop.is_set():
+            try:
+                seen.append(watched.presented())
+            except OSError as error:
+                failures.append(error)
+
+    with watched.inside:
+        threads = [threading.Thread(target=load) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(100):
+            new = watched.new()
+            watched.put(certificate=new.certificate, key=new.key)
+            wanted, begun = new.certificate.read_text(), len(seen)
+            until(lambda wanted=wanted, begun=begun: wanted in seen[begun:])
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    assert len(set(seen)) >= 100
+
+
 def test_a_key_that_follows_its_certificate_later_is_waited_for(watched, monkeypatch):
     monkeypatch.setattr(tls, "LOOK_INTERVAL", 60)
     old, new = watched.pair.certificate.read_text(), watched.new()

@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastsmtp.net.flow import BACKLOG
-from fastsmtp.net.tls_stream import RECORD, TlsStream
+from fastsmtp.net.tls_stream import EMPTY, RECORD, RECORDS, TlsStream
 from tests.support import certificates
 from tests.support.held import Inside
 from tests.support.in_memory import InMemory
+from tests.support.key_updates import KeyUpdates
 from tests.support.patience import until
 from tests.support.wire import Wire, flooding
 
@@ -299,3 +300,46 @@ def test_who_sends_without_end_to_a_waiting_session_is_read_no_more(server, trus
         with flooding(client, b"NOOP\r\n" * 10_000) as is_stuck:
             until(lambda: is_stuck(server.port) and connection.flow.is_paused)
             assert connection.session.backlog < BACKLOG + 2 * RECORD
+
+
+# KeyUpdate: 27 octets that make both sides derive new keys
+
+
+def test_some_key_updates_harm_nobody(server, trusting):
+    server.sink.auto = True
+    with Wire(server.tls_port, tls=trusting) as client:
+        updates = KeyUpdates(client.socket)
+        client.ehlo()
+        for number in range(30):
+            assert updates.send(3, requests=number % 2 == 0) == 3
+            assert client.mail(b"x" * 40_000 + b"\r\n" * number + b"\r\n").code == 250
+
+
+@pytest.mark.parametrize("requests", [True, False])
+@pytest.mark.parametrize("between", [0, 10])
+def test_key_updates_without_end_end_the_session(server, trusting, requests, between):
+    """Also where every tenth is followed by a command."""
+    with Wire(server.tls_port, tls=trusting) as client:
+        updates, sent = KeyUpdates(client.socket), 0
+        client.ehlo()
+        with contextlib.suppress(OSError, EOFError):
+            while sent < 10 * EMPTY:
+                if updates.send(10, requests=requests) < 10:
+                    break
+                sent += 10
+                if between:
+                    assert client.command("NOOP").code == 250
+        assert sent <= EMPTY + RECORDS + 10 or not between
+        until(lambda: not server.connections)
+
+
+def test_records_of_one_octet_are_no_waste(server, trusting):
+    server.sink.auto = True
+    with Wire(server.tls_port, tls=trusting) as client:
+        client.ehlo()
+        client.envelope("a@example.com", ["b@example.org"])
+        for _ in range(500):
+            for octet in b"NOOP\r\n":
+                client.send(bytes([octet]))
+        assert [reply.code for reply in client.replies(500)] == [250] * 500
+        assert client.data(b"Hi\r\n").code == 250

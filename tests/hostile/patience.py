@@ -154,6 +154,5 @@ ATTACKS = [
         key_updates,
         "a step of 821 ms, small mail waits 20 s",
         tls=True,
-        holds=True,
     ),
 ]

@@ -15,10 +15,12 @@ Snapshot = dict[str, Any]
 
 LAST_STORED = "last_stored"
 
-OF_READY = frozenset(["failures", LAST_STORED, "trouble"])
-"""Names in a snapshot that only `/ready` reads; Prometheus is not shown them. A sink gives two,
-once it has any: `failures`, numbers by "time reason" of the last messages that it did not store,
-and `last_stored`, the time of the last one that it stored. Times are monotonic seconds."""
+OF_PROBES = frozenset(["failures", LAST_STORED, "trouble", "stopping", "unready"])
+"""Names in a snapshot that only `/ready` and `/started` read; Prometheus is not shown them. A sink
+gives two, once it has any: `failures`, numbers by "time reason" of the last messages that it did
+not store, and `last_stored`, the time of the last one that it stored. Times are monotonic seconds.
+The supervisor gives two: whether fastsmtp is `stopping`, and how many workers are `unready`, which
+have not been ready for mail since they were started."""
 
 IN_A_ROW = 3
 """Messages that failed with nothing stored between, after which `/ready` says so."""

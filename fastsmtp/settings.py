@@ -389,7 +389,7 @@ class Settings:
         "Watching",
         values.ENDPOINT,
         "",
-        "ip:port of an HTTP listener with /metrics (Prometheus), /healthz and /ready.",
+        "ip:port of an HTTP listener with /metrics (Prometheus), /healthz, /started and /ready.",
     )
 
     def __post_init__(self) -> None:

@@ -73,6 +73,11 @@ class Generation:
         self._ending = asyncio.Event()
         self._tasks = BackgroundTasks()
 
+    @property
+    def unready(self) -> int:
+        """Workers that have not been ready for mail since they were started."""
+        return self._size - sum(worker.was_ready for worker in self.workers)
+
     async def start(self) -> None:
         """Start all workers; none accepts before all can. Raises WorkerError; none is left then."""
         try:

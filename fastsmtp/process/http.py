@@ -1,61 +1,54 @@
-"""HTTP for whoever watches: /metrics, /healthz and /ready, and nothing else.
+"""HTTP for whoever watches: /metrics, /healthz, /started and /ready, and nothing else.
 
 Answers one request per connection and closes it. A client has `TIMEOUT` for all of it, whatever it
-does; a request is at most `MAX_REQUEST` octets, and at most `MAX_CLIENTS` are served at a time.
+does; a request is at most `MAX_REQUEST` bytes. Of the clients that the server waits for, to send a
+request or to read the answer, the one that has waited longest gives way to a new one, so silent
+clients keep nobody out. /healthz needs no worker and no place among those whose answer is made.
 """
 
 import asyncio
 import contextlib
 import logging
 import os
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from http import HTTPStatus
 
-from fastsmtp.counters import IN_A_ROW, LAST_STORED, Snapshot
+from fastsmtp.background_tasks import BackgroundTasks
+from fastsmtp.counters import Snapshot
 from fastsmtp.net.listener import place
 from fastsmtp.process import exposition
+from fastsmtp.process.health import trouble, unstarted
 
 log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0
-"""Seconds, from the connection to the last octet of the answer."""
+"""Seconds, from the connection to the last byte of the answer."""
 
 MAX_REQUEST = 8 * 1024
-MAX_CLIENTS = 32
 
-HOLD = 30.0
-"""Seconds that `/ready` fails after the last of several publishes that failed in a row."""
+MAX_IDLE = 256
+"""Clients that the server waits for."""
+
+BATCH = 64
+"""Connections that are accepted in one turn of the event loop: a client that sends its request at
+once is read before `MAX_IDLE` others can come."""
+
+BACKLOG = 1024
+"""Connections that the kernel keeps. One that finds no place is tried again a second later."""
+
+MAX_BUSY = 32
+"""Answers that are made at a time."""
 
 Address = tuple[str, int]
 
-Collect = Callable[[], Awaitable[Snapshot]]
+Collect = Callable[[], Coroutine[None, None, Snapshot]]
 """Gives the total over all workers (`totals.total`), as it is now."""
+
+Request = tuple[str, str]
+"""Method, target."""
 
 Response = tuple[HTTPStatus, str, bytes]
 """Status, content type, body."""
-
-
-def trouble(snapshot: Snapshot) -> str:
-    """Why no mail can come in; "" where it can."""
-    if not sum(snapshot.get("workers", {}).values()):
-        return "no worker is up"
-    if not snapshot["accepting"]:
-        return f"mail is refused for now: {'; '.join(snapshot.get('trouble', ())) or 'no reason'}"
-    return _failing(snapshot)
-
-
-def _failing(snapshot: Snapshot) -> str:
-    """Why the last publishes of all workers were not stored; "" where that is past."""
-    found = []
-    for label, count in snapshot.get("failures", {}).items():
-        at, _, reason = label.partition(" ")
-        if float(at) > snapshot.get(LAST_STORED, 0.0):
-            found += [(float(at), reason)] * count
-    if len(found) < IN_A_ROW:
-        return ""
-    at, reason = max(found)
-    return f"mail is not stored: {reason}" if time.monotonic() - at < HOLD else ""
 
 
 class Site:
@@ -65,7 +58,12 @@ class Site:
         self._collect = collect
         self._address: Address | None = None
         self._server: asyncio.Server | None = None
-        self._clients = 0
+        self._idle: dict[asyncio.StreamWriter, None] = {}  # the longest idle one comes first
+        self._tasks = BackgroundTasks()  # one per client
+        self._busy = 0  # answers that are being made
+        self._asking: asyncio.Task[Snapshot] | None = None  # all workers, for all clients
+        self._shown: tuple[Snapshot, bytes] = {}, b""  # the last page, and what is on it
+        self._started = False  # /started was 200
 
     @contextlib.asynccontextmanager
     async def moved(self, address: Address | None) -> AsyncIterator[None]:
@@ -87,40 +85,62 @@ class Site:
             old.close()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Listen no more, and hang up on every client."""
         if self._server:
             self._server.close()
+        self._tasks.cancel()
 
     async def _listen(self, address: Address) -> asyncio.Server:
         try:
-            server = await asyncio.start_server(self._take, *address, limit=MAX_REQUEST)
+            server = await asyncio.start_server(
+                self._accept, *address, limit=MAX_REQUEST, backlog=BATCH
+            )
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else error
             raise OSError(f"metrics-address: {place(*address)}: {why}") from error
+        for bound in server.sockets:
+            with bound.dup() as same:
+                same.listen(BACKLOG)
         log.info("metrics: http://%s/metrics", place(*server.sockets[0].getsockname()[:2]))
         return server
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._tasks.start(self._take(reader, writer))
+
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One client, from its beginning to its end."""
-        self._clients += 1
+        """Serve one client, from its beginning to its end."""
         writer.transport.set_write_buffer_limits(0)  # drain() waits for everything
         try:
             async with asyncio.timeout(TIMEOUT):
-                writer.write(await self._serve(reader))
-                await writer.drain()
+                with self._idling(writer):
+                    request = await _request(reader)
+                writer.write(await self._answer(request))
+                with self._idling(writer):
+                    await writer.drain()
             writer.close()
         except (TimeoutError, ConnectionError):
-            writer.transport.abort()
+            pass
         finally:
-            self._clients -= 1
+            if not writer.is_closing():
+                writer.transport.abort()
 
-    async def _serve(self, reader: asyncio.StreamReader) -> bytes:
-        if self._clients > MAX_CLIENTS:
-            return _written(_plain(HTTPStatus.SERVICE_UNAVAILABLE, "too many clients"))
+    @contextlib.contextmanager
+    def _idling(self, writer: asyncio.StreamWriter) -> Iterator[None]:
+        """The server waits for this client, which gives way to others meanwhile."""
+        if len(self._idle) >= MAX_IDLE:
+            longest = next(iter(self._idle))
+            del self._idle[longest]
+            longest.transport.abort()
+        self._idle[writer] = None
         try:
-            method, target = await _request(reader)
-        except ValueError:
+            yield
+        finally:
+            self._idle.pop(writer, None)
+
+    async def _answer(self, request: Request | None) -> bytes:
+        if request is None:
             return _written(_plain(HTTPStatus.BAD_REQUEST))
+        method, target = request
         if method not in ("GET", "HEAD"):
             return _written(_plain(HTTPStatus.METHOD_NOT_ALLOWED))
         try:
@@ -133,33 +153,55 @@ class Site:
     async def _response(self, path: str) -> Response:
         if path == "/healthz":
             return _plain(HTTPStatus.OK, "alive")
-        if path == "/ready":
-            why = trouble(await self._collect())
-            if why:
-                return _plain(HTTPStatus.SERVICE_UNAVAILABLE, why)
-            return _plain(HTTPStatus.OK, "ready")
+        if path == "/started" and self._started:
+            return _plain(HTTPStatus.OK, "started")
+        if path not in ("/metrics", "/ready", "/started"):
+            return _plain(HTTPStatus.NOT_FOUND, "there are /metrics, /healthz, /started and /ready")
+        if self._busy >= MAX_BUSY:
+            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, "too many clients")
+        self._busy += 1
+        try:
+            snapshot = await self._ask_workers()
+        finally:
+            self._busy -= 1
         if path == "/metrics":
-            shown = exposition.text(await self._collect())
-            return HTTPStatus.OK, exposition.CONTENT_TYPE, shown
-        return _plain(HTTPStatus.NOT_FOUND, "there are /metrics, /healthz and /ready")
+            return HTTPStatus.OK, exposition.CONTENT_TYPE, self._page(snapshot)
+        why = (trouble if path == "/ready" else unstarted)(snapshot)
+        if why:
+            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, why)
+        self._started = self._started or path == "/started"
+        return _plain(HTTPStatus.OK, path[1:])
+
+    async def _ask_workers(self) -> Snapshot:
+        """What they tell now; whoever asks while they are being asked gets the same."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.ensure_future(self._collect())
+        return await asyncio.shield(self._asking)
+
+    def _page(self, snapshot: Snapshot) -> bytes:
+        """The text for Prometheus, made once per snapshot: it takes milliseconds."""
+        if self._shown[0] is not snapshot:
+            self._shown = snapshot, exposition.text(snapshot)
+        return self._shown[1]
 
 
-async def _request(reader: asyncio.StreamReader) -> tuple[str, str]:
+async def _request(reader: asyncio.StreamReader) -> Request | None:
     """Method and target (RFC 9112 §3); header fields are read and mean nothing here.
 
-    Raises ValueError where it is no HTTP, or too long.
+    None where it is no HTTP, or too long.
     """
-    first = line = await reader.readline()
-    octets = len(line)
-    while line not in (b"\r\n", b"\n"):
-        line = await reader.readline()
-        octets += len(line)
-        if not line or octets > MAX_REQUEST:
-            raise ValueError(first)
-    method, target, version = first.decode("ascii").split()
-    if not version.startswith("HTTP/1."):
-        raise ValueError(first)
-    return method, target
+    try:
+        first = line = await reader.readline()
+        size = len(line)
+        while line not in (b"\r\n", b"\n"):
+            line = await reader.readline()
+            size += len(line)
+            if not line or size > MAX_REQUEST:
+                return None
+        method, target, version = first.decode("ascii").split()
+    except ValueError:
+        return None
+    return (method, target) if version.startswith("HTTP/1.") else None
 
 
 def _plain(status: HTTPStatus, words: str = "") -> Response:

@@ -15,11 +15,18 @@ listener without a password: bind it to loopback, or to a network that only watc
 | path | answer |
 | --- | --- |
 | `/metrics` | the metrics below, over all workers, in the text format of Prometheus |
-| `/healthz` | 200 while the supervisor lives |
+| `/healthz` | 200 while the supervisor lives, within a second whatever other clients do |
+| `/started` | 503 until every worker has opened its ports and has been ready for mail once, 200 \
+from then on, whatever happens later. The text names the reason |
 | `/ready` | 200 while mail can come in; 503 while no worker is up, or every worker refuses mail \
 because the broker is away or has an alarm, or the disk or `smtp-maxmemory` is full. Also 503 \
 for 30 s after the last of three publishes in a row that RabbitMQ returned, nacked or did not \
-confirm in time, over all workers and with nothing stored between. The text names the reason |
+confirm in time, over all workers and with nothing stored between. The text names the reason, \
+`fastsmtp is stopping` from SIGTERM on |
+
+[operating.md](operating.md#probes) says which probe is for what. Up to 256 clients may be silent;
+the one that has been silent longest gives way to the next. Whoever asks while workers are being
+asked gets the same answer as those who asked before.
 
 Every worker is asked when somebody looks; nothing is kept up to date for that, and a message costs
 less than a microsecond of counting. What workers had counted that have ended stays in the sums.

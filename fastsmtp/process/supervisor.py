@@ -206,8 +206,14 @@ class Supervisor:
         await asyncio.gather(*(worker.ask() for worker in self._workers))
         workers = self._workers  # whoever has ended meanwhile is in `_ended` instead
         restarts = sum(generation.restarts for generation in self._generations)
+        own = {
+            "stopping": int(self._stopping.is_set()),
+            "unready": (
+                self._generations[-1].unready if self._generations else self._settings.smtp_threads
+            ),
+        }
         return total(
-            [stored, *(worker.last for worker in workers if worker.answers)],
+            [own, stored, *(worker.last for worker in workers if worker.answers)],
             [
                 {"restarts": restarts},
                 self._ended,

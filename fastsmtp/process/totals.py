@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from fastsmtp.counters import LAST_STORED, OF_READY, Snapshot
+from fastsmtp.counters import LAST_STORED, OF_PROBES, Snapshot
 from fastsmtp.exposed import Exposed
 from fastsmtp.metrics import Metrics
 from fastsmtp.sinks import table
@@ -30,7 +30,7 @@ def total(running: Iterable[Snapshot], ended: Iterable[Snapshot] = ()) -> Snapsh
     if latest:
         found[LAST_STORED] = max(latest)
     for snapshot in ended:
-        _add(found, {n: value for n, value in snapshot.items() if n not in gauges | OF_READY})
+        _add(found, {n: value for n, value in snapshot.items() if n not in gauges | OF_PROBES})
     return found
 
 

@@ -121,7 +121,7 @@ async def _listen(
         if "snapshot" in message:
             tell(snapshot=worker.snapshot())
         elif "accept" in message:
-            worker.accept()
+            await worker.accept()
         elif "retire" in message:
             worker.retire()
     if not worker.is_stopping:
@@ -161,6 +161,7 @@ class Worker:
             settings, self.availability, self.metrics, refusals, answerers, counts
         )
         self._told = asyncio.Event()  # to accept, or to end
+        self._began = asyncio.Event()  # `run` has done the one or the other
         self._stopping = asyncio.Event()
 
     @property
@@ -171,6 +172,8 @@ class Worker:
     def snapshot(self) -> Snapshot:
         """What it has counted; one that ends takes no new mail, and its failures are past."""
         snapshot = self.metrics.snapshot(self.availability)
+        if not self._began.is_set():
+            snapshot |= {"accepting": 0, "trouble": {"the ports are not open yet": 1}}
         if not self.is_stopping:
             return snapshot
         ending = {"accepting": 0, "trouble": {"the worker is stopping": 1}, "failures": {}}
@@ -182,9 +185,10 @@ class Worker:
         await self.sink.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
 
-    def accept(self) -> None:
-        """All workers of the generation are ready: `run` may accept mail."""
+    async def accept(self) -> None:
+        """All workers of the generation are ready: let `run` open the ports."""
         self._told.set()
+        await self._began.wait()
 
     def retire(self) -> None:
         """End; new clients are others' from now on."""
@@ -203,6 +207,7 @@ class Worker:
                 [bound.socket for bound in sockets if not bound.tls_first],
                 [bound.socket for bound in sockets if bound.tls_first],
             )
+        self._began.set()
         await self._stopping.wait()
 
     async def stop(self) -> None:

@@ -70,6 +70,7 @@ class WorkerProcess:
     accepting: bool = False  # it was told to accept mail
     last: Snapshot = field(default_factory=dict)  # the last counters that it told
     answers: bool = False  # it told them when it was last asked
+    was_ready: bool = False  # it has told once that it takes mail
     ended: "asyncio.Future[int]" = field(init=False)  # the exit status, negative for a signal
     _ready: "asyncio.Future[str]" = field(init=False)
     _writer: asyncio.StreamWriter = field(init=False)
@@ -191,6 +192,7 @@ class WorkerProcess:
     def _take(self, message: dict[str, Any]) -> None:
         if "snapshot" in message:
             self.last = message["snapshot"]
+            self.was_ready = self.was_ready or bool(self.last.get("accepting"))
             self._answered(True)
         elif "ready" in message:
             self._ready.set_result(message["ready"])

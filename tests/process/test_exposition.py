@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fastsmtp import replies
 from fastsmtp._durations import now
 from fastsmtp.availability import Availability
-from fastsmtp.counters import OF_READY
+from fastsmtp.counters import OF_PROBES
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
 from fastsmtp.process import metrics_page
@@ -62,7 +62,7 @@ def with_queue_file():
 
 
 def test_everything_that_is_counted_is_shown():
-    counted = set(with_queue_file().snapshot(Availability(1))) - OF_READY
+    counted = set(with_queue_file().snapshot(Availability(1))) - OF_PROBES
     assert counted | OF_THE_SUPERVISOR == set(EXPOSED)
 
 
@@ -79,7 +79,7 @@ def test_a_sink_that_is_not_chosen_is_shown_at_0():
 def test_every_counter_has_a_row():
     for each in (Metrics, *(choice.counters for choice in table.SINKS)):
         attributes = {name for name in getattr(each, "__slots__", ()) if name[0] != "_"}
-        assert attributes - OF_READY <= each.exposed.keys()
+        assert attributes - OF_PROBES <= each.exposed.keys()
 
 
 def test_no_two_counters_share_a_name_in_the_snapshot():

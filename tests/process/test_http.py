@@ -6,6 +6,9 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,12 +16,12 @@ import pytest
 from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.process import http
-from fastsmtp.process.http import Site, trouble
+from fastsmtp.process.http import Site
 from tests.support import held
 from tests.support.daemon import Daemon
 from tests.support.patience import until
 from tests.support.rabbitmq import declare
-from tests.support.watcher import SETTINGS, Scrape, get
+from tests.support.watcher import METRICS, SETTINGS, Scrape, get
 from tests.support.wire import Wire
 
 HOSTILE = [
@@ -36,6 +39,21 @@ HOSTILE = [
     b"GET /" + b"x" * 100_000,
     b"EHLO me\r\n\r\n",
 ]
+
+
+FLOOD = """
+import contextlib, socket, sys, threading
+
+def scrape():
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(
+            ("127.0.0.1", int(sys.argv[1]))
+        ) as client:
+            client.sendall(b"GET /metrics HTTP/1.1\\r\\n\\r\\n")
+
+for _ in range(30):
+    threading.Thread(target=scrape).start()
+"""
 
 
 def healthy():
@@ -159,19 +177,54 @@ def test_who_does_not_read_the_answer_is_left(monkeypatch):
     with_site(use, lambda: many)
 
 
-def test_too_many_clients_are_turned_away_and_later_ones_served():
+def test_the_longest_silent_client_gives_way_to_a_new_one():
     async def use(port):
-        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(http.MAX_CLIENTS)]
-        refused = await ask(port, b"")  # is accepted after all of them
-        for _, writer in held:
+        count = http.MAX_IDLE + 2
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(count)]
+        answers = [await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")]
+        async with asyncio.timeout(http.TIMEOUT / 2):
+            for reader, _ in silent[:3]:
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+        silent[3][1].write(b"GET /ready HTTP/1.1\r\n\r\n")
+        answers.append(await silent[3][0].read())
+        for _, writer in silent:
             writer.close()
-        async with asyncio.timeout(10):  # until the server knows that they are gone
-            while status(later := await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")) == 503:
-                pass
-        return refused, later
+        return [status(answer) for answer in answers]
 
-    refused, later = with_site(use)
-    assert (status(refused), status(later)) == (503, 200)
+    assert with_site(use) == [200, 200]
+
+
+def test_whoever_asks_while_workers_are_asked_gets_the_same_and_too_many_are_turned_away():
+    asked_workers = 0
+
+    async def main():
+        told = asyncio.Event()
+
+        async def collect():
+            nonlocal asked_workers
+            asked_workers += 1
+            await told.wait()
+            return healthy()
+
+        site = Site(collect)
+        port = free_port()
+        async with site.moved(("127.0.0.1", port)):
+            pass
+        waiting = [
+            asyncio.create_task(ask(port, b"GET /ready HTTP/1.1\r\n\r\n"))
+            for _ in range(http.MAX_BUSY + 1)
+        ]
+        done, rest = await asyncio.wait(waiting, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        health = await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")
+        told.set()
+        answers = await asyncio.gather(*rest)
+        site.close()
+        refused = [status(each.result()) for each in done]
+        return refused, status(health), {status(answer) for answer in answers}
+
+    assert asyncio.run(main()) == ([503], 200, {200})
+    assert asked_workers == 1
 
 
 def test_an_error_is_500_and_the_process_is_alive(caplog):
@@ -187,9 +240,6 @@ def test_an_error_is_500_and_the_process_is_alive(caplog):
 
 
 def test_ready_says_why_not():
-    assert trouble(healthy()) == ""
-    assert "no worker" in trouble({})
-    assert "refused" in trouble(healthy() | {"accepting": 0})
     answer = asked(b"GET /ready HTTP/1.1\r\n\r\n", dict)
     assert (status(answer), answer.splitlines()[-1]) == (503, b"no worker is up")
 
@@ -353,12 +403,45 @@ def test_who_stops_is_not_ready(tmp_path):
             assert get(daemon, "/ready")[0] == 200
             daemon.process.send_signal(signal.SIGTERM)
             until(lambda: get(daemon, "/ready")[0] == 503)
+            assert get(daemon, "/ready") == (503, "fastsmtp is stopping\n")
             assert Scrape(daemon)("fastsmtp_messages_in_flight") == 1
             os.kill(worker_of(daemon), signal.SIGUSR1)
             assert client.reply().code == 250
         assert ended(daemon) == 0
     finally:
         daemon.kill()
+
+
+def test_silent_clients_and_a_flood_of_scrapes_do_not_delay_health(start_daemon):
+    daemon = start_daemon(**SETTINGS)
+    port = int(METRICS.findall(daemon.log)[-1])
+    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(http.MAX_IDLE + 50)]
+    flood = subprocess.Popen([sys.executable, "-c", FLOOD, str(port)])
+    try:
+        for _ in range(20):
+            begun = time.monotonic()
+            assert get(daemon, "/healthz") == (200, "alive\n")
+            assert time.monotonic() - begun < 1
+            time.sleep(0.05)  # the rate of the probes
+        assert flood.poll() is None
+    finally:
+        flood.kill()
+        flood.wait()
+        for client in silent:
+            client.close()
+
+
+def test_started_waits_for_the_broker_once(make_broker, start_daemon):
+    broker = make_broker()
+    daemon = start_daemon(rabbitmq_address=broker.url, smtp_threads=2, **SETTINGS)
+    status_, said = get(daemon, "/started")
+    assert status_ == 503
+    assert said.startswith("workers that were never ready: 2: RabbitMQ cannot be reached: tried ")
+    broker.start()
+    until(lambda: get(daemon, "/started") == (200, "started\n"))
+    broker.kill()
+    until(lambda: get(daemon, "/ready")[0] == 503)
+    assert get(daemon, "/started") == (200, "started\n")
 
 
 def test_a_reload_moves_the_page(start_daemon):

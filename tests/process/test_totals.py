@@ -5,7 +5,7 @@ import json
 from fastsmtp import replies
 from fastsmtp._durations import now
 from fastsmtp.availability import Availability
-from fastsmtp.counters import OF_READY
+from fastsmtp.counters import OF_PROBES
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
 from fastsmtp.process.totals import declared, total
@@ -34,7 +34,7 @@ def test_totals_hold_what_ended_workers_counted_and_not_what_they_were():
     assert total([], [summed])["messages"] == 11
     gauges = {name for name, exposed in declared().items() if exposed.kind == "gauge"}
     assert {"in_flight", "workers"} <= gauges & summed.keys()
-    assert (gauges | OF_READY).isdisjoint(total([], [summed]))
+    assert (gauges | OF_PROBES).isdisjoint(total([], [summed]))
 
 
 def test_totals_leave_their_parts_alone():

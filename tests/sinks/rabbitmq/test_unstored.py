@@ -11,7 +11,7 @@ import pytest
 from fastsmtp import replies
 from fastsmtp.counters import IN_A_ROW
 from fastsmtp.process import http
-from fastsmtp.process.http import trouble
+from fastsmtp.process.health import trouble
 from fastsmtp.process.totals import total
 from fastsmtp.sinks.rabbitmq import unstored
 from tests.support.fake_broker import FakeBroker

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from fastsmtp.own_files import OURS
+
 Problem = tuple[tuple[str, ...], str]
 """The keys that do not fit, the one to blame first, and why."""
 
@@ -13,3 +15,4 @@ class Use(NamedTuple):
     path: str
     writes: bool  # it is made where it is missing
     makes_folder: bool = True  # and its folder too
+    widest: int = OURS  # the widest rights that a file which is written may have

@@ -33,7 +33,7 @@ LAYERS = {
             "background_tasks",
             "_durations",
         ),
-        *("settings", "declaration", "values", "needs", "rate_limited_log"),
+        *("settings", "declaration", "values", "needs", "own_files", "rate_limited_log"),
     ],
     "session": ["_session"],
     "payload": ["headers", "payload", "connection_facts", "_escape", "_tail"],

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 
 from fastsmtp.escaping import escaped
+from fastsmtp.own_files import open_log
 from fastsmtp.peer import Peer
 from fastsmtp.questions import Message
 from fastsmtp.refusals import Refusal
@@ -34,7 +35,10 @@ class ReceivedLog:
     def __init__(self, path: str) -> None:
         """Raises OSError, whose text names the file."""
         self._path = path
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._file = open_log(path)
+        except OSError as error:
+            raise OSError(f"received-log: {error}") from None
         self._lines: list[bytes] = []
         self._size = 0  # octets of them
         self._timer: asyncio.TimerHandle | None = None

@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from fastsmtp import values
+from fastsmtp import own_files, values
 from fastsmtp.needs import Problem, Use
 from fastsmtp.net import tls
 from fastsmtp.net.auth import backends, known_clients_file
+from fastsmtp.own_files import READ_BY_GROUP
 from fastsmtp.process import privileges
 from fastsmtp.settings import SETTINGS, Settings, attribute
 from fastsmtp.sinks import table
@@ -42,6 +43,7 @@ def warnings(settings: Settings) -> Iterator[str]:
         for use, why in privileges.refused(uses, privileges.identity(settings)):
             yield f"AUTH: known clients are forgotten at a restart, {use.path}: {why}"
     yield from table.chosen(settings).warnings(settings)
+    yield from _of_others(settings)
 
 
 def _unbuilt(settings: Settings) -> Iterator[Problem]:
@@ -95,10 +97,24 @@ def _inaccessible(settings: Settings) -> Iterator[Problem]:
     ]
     for backend in backends.BACKENDS:
         uses.extend(backend.uses(settings))
-    uses.extend(table.chosen(settings).uses(settings))
-    if settings.received_log:
-        uses.append(Use("received-log", settings.received_log, writes=True))
+    uses.extend(_written(settings))
     for use, why in privileges.refused(uses, identity):
         who = f" by {settings.user or settings.group}" if identity else ""
         what = "written" if use.writes else "read"
         yield (use.key,), f"expected a file that can be {what}{who}, found {use.path}: {why}"
+
+
+def _written(settings: Settings) -> Iterator[Use]:
+    """Files that mail or addresses go into, and others of the sink."""
+    yield from table.chosen(settings).uses(settings)
+    if settings.received_log:
+        yield Use("received-log", settings.received_log, writes=True, widest=READ_BY_GROUP)
+
+
+def _of_others(settings: Settings) -> Iterator[str]:
+    """Files that a daemon of root's refuses, where root may be checking for another user's."""
+    if os.geteuid() == 0 and not settings.user:
+        for use in _written(settings):
+            why = own_files.refusal(use.path, use.widest) if use.writes else ""
+            if why:
+                yield f"{use.key}: {use.path} {why}: right only where the daemon is that user's"

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from fastsmtp import own_files
 from fastsmtp.needs import Use
 from fastsmtp.settings import Settings
 
@@ -97,8 +98,10 @@ def _try_reading(path: str) -> str:
 def _try_writing(use: Use) -> str:
     """Nothing is made or changed: the rights of the file, or the nearest folder, decide."""
     target = Path(use.path).absolute()
-    if target.is_dir():
-        return os.strerror(errno.EISDIR)
+    # Root may be checking for a daemon that another user runs: see `checks.warnings`.
+    why = own_files.refusal(use.path, use.widest, any_owner=os.geteuid() == 0)
+    if why:
+        return f"it {why}"
     if target.exists() and not os.access(target, os.R_OK | os.W_OK):
         return os.strerror(errno.EACCES)
     folder = target.parent

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from fastsmtp.availability import Availability
 from fastsmtp.counters import Snapshot
 from fastsmtp.needs import Use
+from fastsmtp.own_files import COMPANIONS
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Sink
 from fastsmtp.sinks.choice import Choice, Verdict
@@ -28,10 +29,14 @@ class QueueFile(Choice[QueueCounters]):
         return True
 
     def uses(self, settings: Settings) -> Iterable[Use]:
-        """The file."""
+        """The file, and what SQLite has put beside it."""
         # A folder that somebody has named and that is not there is more likely misspelt.
         default = settings.queue_file == Settings().queue_file
-        yield Use("queue-file", settings.queue_file, writes=True, makes_folder=default)
+        path = settings.queue_file
+        yield Use("queue-file", path, writes=True, makes_folder=default)
+        for companion in (path + suffix for suffix in COMPANIONS):
+            if os.path.lexists(companion):
+                yield Use("queue-file", companion, writes=True)
 
     def make(self, settings: Settings, availability: Availability, counters: QueueCounters) -> Sink:
         """See `Choice.make`."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from fastsmtp.own_files import database_refusal
 from fastsmtp.sinks.store_errors import (
     BUSY_TIMEOUT,
     FULL,
@@ -47,6 +48,7 @@ class StoreFile:
         self._maxsize = maxsize
         if create:
             _create(self.path)
+        self._refuse_others_files(create)
         self._inode = _inode(self.path)
         with explained(self.path):
             self.db = sqlite3.connect(
@@ -59,6 +61,7 @@ class StoreFile:
         try:
             with explained(self.path):
                 self._prepare_in_time()
+            self._refuse_others_files(create)  # what SQLite has found or made beside it
         except BaseException:
             self.db.close()
             raise
@@ -66,6 +69,12 @@ class StoreFile:
         # Within `maxsize` it is twice: in the WAL, then in the file.
         self.max_body = min(longest, maxsize * 49 // 100) - 128 * 1024
         """Octets of the largest body that a row takes: SQLite's limit and `maxsize` set it."""
+
+    def _refuse_others_files(self, create: bool) -> None:
+        """Root may look into anybody's queue, but puts mail into its own alone."""
+        why = database_refusal(self.path, any_owner=not create and os.geteuid() == 0)
+        if why:
+            raise StoreError(why)
 
     def _prepare_in_time(self) -> None:
         """SQLite itself does not wait for others at every step of the change to its WAL."""

@@ -1,11 +1,13 @@
 """received-log: one line per recipient, accepted or refused."""
 
+import os
 import re
 
 import pytest
 
 from fastsmtp.escaping import escaped
 from fastsmtp.process import control
+from tests.support.daemon import COMMAND
 from tests.support.patience import until
 from tests.support.wire import Wire
 
@@ -13,6 +15,10 @@ from tests.support.wire import Wire
 def lines(path):
     """The fields of each line."""
     return [line.split("\t") for line in path.read_text().splitlines()]
+
+
+FULL = 1 << 30
+"""Bytes that a file may have, so that one is full."""
 
 
 @pytest.fixture
@@ -90,12 +96,15 @@ def test_a_reload_opens_the_file_anew(start_daemon, path):
     assert len(lines(path)) == len(lines(path.with_suffix(".1"))) == 1
 
 
-def test_a_full_disk_is_told_once_and_mail_goes_on(start_daemon):
-    daemon = start_daemon(received_log="/dev/full")
+def test_a_full_disk_is_told_once_and_mail_goes_on(start_daemon, path):
+    path.touch(0o600)
+    os.truncate(path, FULL)
+    command = ("prlimit", f"--fsize={FULL}", *COMMAND)
+    daemon = start_daemon(command=command, received_log=path)
     with Wire(daemon.port) as client:
         client.ehlo()
         assert client.mail(b"Hi\r\n").code == 250
-        daemon.wait_for(re.compile("received-log /dev/full: lines are lost: No space left"))
+        daemon.wait_for(re.compile("received-log .*received.log: lines are lost: File too large"))
         assert client.mail(b"Hi\r\n").code == 250
     daemon.stop()
     assert daemon.log.count("lines are lost") == 1

@@ -118,7 +118,8 @@ def test_check_says_what_the_user_cannot_read_or_write(folder):
     private = folder / "private"
     private.mkdir(mode=0o700)
     ours = folder / "ours.log"
-    ours.touch(0o600)
+    ours.touch(0o400)
+    os.chown(ours, NOBODY.pw_uid, NOBODY.pw_gid)
     secret = private / "ca.pem"
     secret.touch()
     status, said = check(

@@ -301,6 +301,7 @@ def test_what_cannot_work_is_told_at_the_start(
     path = tmp_path / "queue.db"
     if content:
         path.write_bytes(content)
+        path.chmod(0o600)
 
     async def main() -> None:
         await Embedded(str(path), maxsize, Availability(1 << 30), QueueCounters()).start()

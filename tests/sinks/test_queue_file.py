@@ -47,6 +47,7 @@ def test_where_there_is_no_file_it_tells_nothing_and_makes_none(tmp_path):
 def test_a_file_that_is_no_queue_tells_nothing_and_stays(tmp_path):
     path = tmp_path / "queue.db"
     path.write_bytes(b"my diary" * 1000)
+    path.chmod(0o600)
     assert snapshot(settings(path)) == {}
     assert path.read_bytes() == b"my diary" * 1000
 

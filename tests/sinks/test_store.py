@@ -193,6 +193,7 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "text.db"
     path.write_bytes(content)
+    path.chmod(0o600)
     with pytest.raises(StoreError, match=r"text\.db: this file is no SQLite database"):
         Store(str(path), create=True)
     assert path.read_bytes() == content
@@ -221,7 +222,7 @@ def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         Store(str(tmp_path / "file" / "queue.db"), create=True)
-    with pytest.raises(OSError, match=r"cannot be opened|unable to open"):
+    with pytest.raises(OSError, match="is a directory"):
         Store(str(tmp_path), create=True)
 
 

@@ -69,6 +69,7 @@ def path(tmp_path: Path) -> str:
     """A copy of the file."""
     path = tmp_path / "queue.db"
     path.write_bytes(gzip.decompress(PACKED.read_bytes()))
+    path.chmod(0o600)
     return str(path)
 
 
@@ -262,6 +263,7 @@ def test_killed_at_any_step_it_is_whole_before_or_after(
         for end in ("", "-wal", "-shm"):
             Path(path + end).unlink(missing_ok=True)
         Path(path).write_bytes(untouched)
+        Path(path).chmod(0o600)
         done = subprocess.run(
             command(path, len(found) + 1), cwd=ROOT, capture_output=True, text=True, timeout=60
         )

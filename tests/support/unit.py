@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.support.daemon import ROOT
 
-FOLDERS = {"StateDirectory": "/var/lib", "LogsDirectory": "/var/log"}
+FOLDERS = {"StateDirectory": "/var/lib", "LogsDirectory": "/var/log", "RuntimeDirectory": "/run"}
 UNIT = "/etc/systemd/system/fastsmtp.service"
 CREDENTIALS = "/run/credentials/fastsmtp.service"
 NOTIFY = "/opt/fastsmtp/notify/socket"
@@ -205,8 +205,9 @@ class Machine:
             *("--reuid", user, "--regid", group, "--init-groups"),
             *("--bounding-set", bounding, "--inh-caps", ambient, "--ambient-caps", ambient),
             *("env", "-i", "PATH=/usr/local/bin:/usr/bin:/bin", f"NOTIFY_SOCKET={NOTIFY}"),
-            *(f"CREDENTIALS_DIRECTORY={CREDENTIALS}", *self.directives("Environment")),
-            *(*environment, "sh", "-c", f'umask {mask}; exec "$@"', "sh"),
+            *("RUNTIME_DIRECTORY=/run/fastsmtp", f"CREDENTIALS_DIRECTORY={CREDENTIALS}"),
+            *(*self.directives("Environment"), *environment),
+            *("sh", "-c", f'umask {mask}; exec "$@"', "sh"),
         ]
 
     @staticmethod

@@ -283,6 +283,7 @@ def test_a_missing_queue_is_said_so(run: Run, path: Path, arguments: list[str]) 
 
 def test_a_file_that_is_no_queue_is_said_so(run: Run, path: Path) -> None:
     path.write_bytes(b"no database" * 1000)
+    path.chmod(0o600)
     done = run("list")
     assert done.returncode == 1
     assert done.stderr.decode() == f"fastsmtp: {path}: this file is no SQLite database\n"

@@ -8,7 +8,6 @@ read. Does no I/O, and works in steps, so that a large message does not keep the
 import time
 from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime
-from email.utils import format_datetime
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
@@ -28,6 +27,7 @@ from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
 from fastsmtp.route import Route
 from fastsmtp.settings import Settings
+from fastsmtp.trace_field import received_field
 from fastsmtp.values import Network
 
 SLICE = 1024 * 1024
@@ -179,7 +179,7 @@ class Composer:
         now = int(time.time())
         spans = _without(content, scan.cuts)
         if self._settings.smtp_received:
-            field = self._received_field(envelope, peer, now)
+            field = received_field(self._settings.smtp_hostname, envelope, peer, now)
             spans.insert(0, (field, 0, len(field)))
         return self._shared_properties(envelope, peer, lifted, now), spans
 
@@ -279,18 +279,6 @@ class Composer:
         if mappable and not _within(peer.local_ip, settings.smtp_unmappable_ips):
             return [peer.local_ip]
         return settings.smtp_default_ips
-
-    def _received_field(self, envelope: Envelope, peer: Peer, now: int) -> bytes:
-        """A trace field (RFC 5321 §4.4, protocol names RFC 3848, RFC 6531 §4.3)."""
-        protocol = "UTF8SMTP" if envelope.smtputf8 else "ESMTP"
-        protocol += ("S" if peer.secure else "") + ("A" if peer.user else "")
-        helo = "".join(c for c in peer.helo if c.isprintable() and c not in "()\\") or "unknown"
-        literal = f"IPv6:{peer.remote_ip}" if ":" in peer.remote_ip else peer.remote_ip
-        return (
-            f"Received: from {helo} ([{literal}])\r\n"
-            f"\tby {self._settings.smtp_hostname} (fastsmtp) with {protocol};\r\n"
-            f"\t{format_datetime(datetime.fromtimestamp(now, UTC))}\r\n"
-        ).encode()
 
 
 def _with_whole_header(pieces: list[bytes]) -> Generator[None, None, bytes | bytearray]:

@@ -95,8 +95,8 @@ class Settings:
         "TLS",
         values.TEXT,
         "",
-        "OpenSSL cipher list for TLS up to 1.2.",
-        words="the library's",
+        "OpenSSL cipher list for TLS 1.2. Those of 1.3 are always the library's.",
+        words="ECDHE+AESGCM:ECDHE+CHACHA20",
     )
     smtp_tls_minimum: str = setting(
         "TLS",

@@ -315,7 +315,8 @@ def test_a_received_field_may_be_prepended():
         r"(Received: .*?);\r\n\t(.*?)\r\n(Received: x\r\n\r\nä)", mime, re.DOTALL
     ).groups()
     assert field == (
-        "Received: from evilX: y ([IPv6:2001:db8::7])\r\n\tby mx.example.com (fastsmtp) with ESMTPA"
+        "Received: from [IPv6:2001:db8::7] ([IPv6:2001:db8::7])\r\n"
+        "\tby mx.example.com (fastsmtp) with ESMTPA"
     )
     assert abs(parsedate_to_datetime(date) - datetime.now(UTC)) < timedelta(minutes=1)
     assert rest

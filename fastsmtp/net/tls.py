@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 LOOK_INTERVAL = 20.0
 """Seconds between looks at the files. A change is taken when it has not moved for one."""
 
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""For TLS 1.2, where `smtp-ciphers` names none: AEAD with forward secrecy alone."""
+
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -175,14 +178,13 @@ def _context(settings: Settings) -> ssl.SSLContext:
     context.minimum_version = VERSIONS[settings.smtp_tls_minimum]
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 1  # each costs as much as a message's TLS; a session resumed gives one
-    if settings.smtp_ciphers:
-        try:
-            context.set_ciphers(settings.smtp_ciphers)
-        except ssl.SSLError:
-            raise CertificateError(
-                "smtp-ciphers",
-                f"expected an OpenSSL cipher list, found {settings.smtp_ciphers!r}: it names none",
-            ) from None
+    try:
+        context.set_ciphers(settings.smtp_ciphers or CIPHERS)
+    except ssl.SSLError:
+        raise CertificateError(
+            "smtp-ciphers",
+            f"expected an OpenSSL cipher list, found {settings.smtp_ciphers!r}: it names none",
+        ) from None
     return context
 
 

@@ -58,7 +58,7 @@ def main(make_sink: MakeSink = table.make) -> int:
     job = Job.from_json(sys.stdin.read())
     setproctitle(f"fastsmtp: worker {job.number}, generation {job.generation}")
     settings = config.from_texts(job.settings)
-    logs.setup(settings)
+    logs.setup(settings, job.number)
     sys.unraisablehook = logs.ignored
     return uvloop.run(_work(job, settings, make_sink))
 

@@ -124,7 +124,9 @@ def test_events_of_a_client_name_it(start_daemon):
         client.ehlo()
         (message_id,) = client.mail(b"X-MQ-Priority: high\r\n\r\n").ids
     until(lambda: "disconnected" in daemon.log)
-    found = re.findall(r'"message":"([^"]*)","session":"(\w+)","client":"127.0.0.1"', daemon.log)
+    found = re.findall(
+        r'"message":"([^"]*)","worker":1,"session":"(\w+)","client":"127.0.0.1"', daemon.log
+    )
     assert [message for message, _ in found] == [
         "connected",
         "header X-MQ-priority does not parse",

@@ -416,6 +416,36 @@ def test_ciphers(pair):
         assert "New, TLSv1.3" in s_client(server.tls_port)
 
 
+NOT_BY_DEFAULT = [
+    "AES128-SHA",  # RSA key exchange and CBC
+    "AES256-SHA256",
+    "AES128-GCM-SHA256",  # RSA key exchange
+    "ECDHE-RSA-AES128-SHA",  # CBC
+    "ECDHE-RSA-AES128-SHA256",
+    "ECDHE-RSA-AES256-SHA384",
+    "DHE-RSA-AES128-GCM-SHA256",
+]
+
+
+def test_tls_1_2_is_aead_with_forward_secrecy_alone_unless_ciphers_are_set(tmp_path):
+    rsa = certificates.make(tmp_path, kind="rsa")
+    with inside(rsa) as server:
+        for cipher in NOT_BY_DEFAULT:
+            refused = s_client(server.tls_port, "-tls1_2", "-cipher", f"{cipher}:@SECLEVEL=0")
+            assert "Cipher is (NONE)" in refused, cipher
+            assert "alert handshake failure" in refused
+        for cipher in (
+            "ECDHE-RSA-AES128-GCM-SHA256",
+            "ECDHE-RSA-AES256-GCM-SHA384",
+            "ECDHE-RSA-CHACHA20-POLY1305",
+        ):
+            allowed = s_client(server.tls_port, "-tls1_2", "-cipher", cipher)
+            assert f"Cipher is {cipher}" in allowed
+    with inside(rsa, smtp_ciphers="AES128-SHA256:ECDHE-RSA-AES128-SHA256") as server:
+        for cipher in ("AES128-SHA256", "ECDHE-RSA-AES128-SHA256"):
+            assert f"Cipher is {cipher}" in s_client(server.tls_port, "-tls1_2", "-cipher", cipher)
+
+
 def test_a_mailerq_cipher_list_is_understood(pair):
     ciphers = "!aNULL:!eNULL:!LOW:!SSLv2:!EXPORT:!EXPORT56:FIPS:MEDIUM:HIGH:@STRENGTH"
     with inside(pair, smtp_ciphers=ciphers) as server:

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastsmtp.peer import Peer
 from fastsmtp.process.logs import JsonLines, TextLines
+from tests.support.wire import Wire
 
-LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (debug|info|warning|error) (.*)")
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d\d\dZ (debug|info|warning|error) (.*)")
 
 
 def record(message: str, *args: object, level: int = logging.INFO) -> logging.LogRecord:
@@ -58,15 +60,16 @@ def logged(code: str, level: str, kind: str) -> list[str]:
 
 def test_a_text_line() -> None:
     made = record("message %d", 1)
-    made.created = 1795395723.9
-    assert TextLines().format(made) == "2026-11-23T01:02:03Z info message 1"
+    made.created, made.msecs = 1795395723.9, 900.7
+    assert TextLines().format(made) == "2026-11-23T01:02:03.900Z info message 1"
+    assert TextLines(2).format(made) == "2026-11-23T01:02:03.900Z info message 1 worker=2"
 
 
 def test_a_json_line() -> None:
     made = record('a "b" \u00e9', level=logging.ERROR)
-    made.created = 1795395723.9
+    made.created, made.msecs = 1795395723.9, 900.7
     assert JsonLines().format(made) == (
-        '{"time":"2026-11-23T01:02:03Z","level":"error","message":"a \\"b\\" \u00e9"}'
+        '{"time":"2026-11-23T01:02:03.900Z","level":"error","message":"a \\"b\\" \u00e9"}'
     )
 
 
@@ -114,7 +117,7 @@ def test_events_go_to_standard_error_from_the_level_up() -> None:
         "warning": ["warning 3", "error 4", "warning 3"],
         "error": ["error 4"],
     }.items():
-        assert [line[21:] for line in logged(code, level, "text")] == expected
+        assert [line[25:] for line in logged(code, level, "text")] == expected
 
 
 def test_libraries_are_heard_from_warning_up() -> None:
@@ -128,3 +131,45 @@ def test_libraries_are_heard_from_warning_up() -> None:
     assert messages[:2] == ["trouble", "trouble"]
     assert "UserWarning: old" in messages[2]
     assert len(messages) == 3
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "x user=admin",
+        'x" user=admin',
+        "x\u00a0user=admin",
+        "x\u2028user=admin",
+        "x\\ user=admin",
+        "user=admin",
+        '"',
+        "\\",
+        "x\r\n2026-11-23T01:02:03.000Z info y user=admin",
+    ],
+)
+def test_nothing_that_a_client_sends_reads_as_another_field(sent: str) -> None:
+    peer = Peer("127.0.0.1", 25, "127.0.0.1", 4000)
+    peer.session = "s1"
+    made = record("said %s", sent)
+    made.peer, made.envelope, made.recipient, made.value = peer, sent, sent, sent
+    line = TextLines(1).format(made)
+    assert line.isprintable()
+    names = ["worker", "session", "client", "envelope", "recipient", "value"]
+    assert re.findall(r"\b(\w+)=", line) == names
+    assert line.count("=") == len(names)
+    found = json.loads(JsonLines(1).format(made))
+    assert (found["worker"], found["envelope"], found["message"]) == (1, sent, f"said {sent}")
+
+
+def test_a_worker_names_itself_in_each_line(start_daemon):
+    daemon = start_daemon(smtp_threads=2, log_level="debug")
+    with Wire(daemon.port) as client:
+        client.ehlo()
+        assert client.command('MAIL FROM:<a@b>" user=x').code >= 500
+    daemon.stop()
+    lines = [LINE.fullmatch(line) for line in daemon.log.splitlines()]
+    assert all(lines)
+    own = [found[2] for found in lines if "session=" in found[2]]
+    assert own
+    assert all(re.search(r" worker=[12] session=", line) for line in own)
+    assert not any("worker=" in found[2] for found in lines if "ready" in found[2])

@@ -5,6 +5,9 @@ from typing import Literal, final
 class ProxyError(ValueError):
     """No PROXY header, or one that must not be trusted; the text is for the operator."""
 
+class NoHeaderError(ProxyError):
+    """What came is no PROXY header at all."""
+
 @final
 class Header:
     """A whole PROXY header; made by `parse` only.

@@ -48,6 +48,10 @@ class ProxyError(ValueError):
     """No PROXY header, or one that must not be trusted; the text is for the operator."""
 
 
+class NoHeaderError(ProxyError):
+    """What came is no PROXY header at all."""
+
+
 cdef class Header:
     def __cinit__(self, int version, str command, str family, Py_ssize_t size):
         self.version = version
@@ -64,8 +68,12 @@ def parse(bytes data not None):
     if data[:len(V2_START)] == V2_START[:len(data)]:
         return _parse_v2(data)
     if data[:1] == TLS_HANDSHAKE:
-        raise ProxyError("TLS came before the PROXY header: the proxy must send the header first")
-    raise ProxyError("no PROXY header came first: is send-proxy set at the proxy for this server?")
+        raise NoHeaderError(
+            "TLS came before the PROXY header: the proxy must send the header first"
+        )
+    raise NoHeaderError(
+        "no PROXY header came first: is send-proxy set at the proxy for this server?"
+    )
 
 
 cdef object _parse_v1(bytes data):

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastsmtp._durations import Durations
+from fastsmtp._sizes import Sizes
 from fastsmtp.exposed import Exposed
 
 Snapshot = dict[str, Any]
-"""By name: a number, or numbers by label, or a histogram (`Durations.snapshot`)."""
+"""By name: a number, or numbers by label, or a histogram (`snapshot` of `Durations`, `Sizes`)."""
 
 LAST_STORED = "last_stored"
 
@@ -44,4 +45,4 @@ class Counters:
 
 
 def _plain(value: Any) -> Any:
-    return value.snapshot() if isinstance(value, Durations) else value
+    return value.snapshot() if isinstance(value, Durations | Sizes) else value

@@ -13,6 +13,13 @@ class Exposed:
     name: str  # of a counter: without _total
     help: str
     labels: tuple[str, ...] = ()
+    of_running: bool = False  # a counter that ends with its process
+    combined: str = "sum"  # of several processes: sum, min or max
+
+    @property
+    def ends(self) -> bool:
+        """What a process told is no longer true when it has ended."""
+        return self.kind == "gauge" or self.of_running
 
     @property
     def full_name(self) -> str:

@@ -4,6 +4,7 @@ import time
 
 from fastsmtp import __version__, replies
 from fastsmtp._durations import Durations
+from fastsmtp._sizes import Sizes
 from fastsmtp.availability import Availability
 from fastsmtp.counters import Counters, Snapshot
 from fastsmtp.exposed import Exposed
@@ -13,6 +14,10 @@ from fastsmtp.replies import Reply
 REPLY = ("code", "status", "reason")
 """Labels of a `Reply.kind`, whose parts have a space between."""
 
+TLS_FAILURES = (
+    *("hung_up", "timeout", "not_tls", "version", "cipher", "alert", "broken", "other"),
+)
+PROXY_FAILURES = ("missing", "malformed", "timeout", "unfinished", "too_many", "unexpected")
 
 EXPOSED = {
     # Clients
@@ -21,6 +26,21 @@ EXPOSED = {
     ),
     "connections_open": Exposed(
         "gauge", "fastsmtp_connections_open", "Client connections that are open"
+    ),
+    "tls_failures": Exposed(
+        "counter",
+        "fastsmtp_tls_failures",
+        "Clients with which TLS failed: hung_up, timeout (no end of the handshake), not_tls, "
+        "version or cipher (none in common), alert (the client's), broken (after the handshake), "
+        "other",
+        ("reason",),
+    ),
+    "proxy_failures": Exposed(
+        "counter",
+        "fastsmtp_proxy_failures",
+        "Connections that were closed for want of a good PROXY header: missing, malformed, "
+        "timeout, unfinished, too_many (connections); unexpected: refused as a command",
+        ("reason",),
     ),
     "authentications": Exposed(
         "counter",
@@ -40,6 +60,21 @@ EXPOSED = {
     ),
     "recipients": Exposed("counter", "fastsmtp_recipients", "Recipients of accepted messages"),
     "octets": Exposed("counter", "fastsmtp_content_bytes", "Content of accepted messages in bytes"),
+    "message_sizes": Exposed(
+        "histogram", "fastsmtp_message_size_bytes", "Content of each accepted message in bytes"
+    ),
+    "size_limit": Exposed(
+        "gauge",
+        "fastsmtp_size_limit_bytes",
+        "Largest content that is accepted now, EHLO's SIZE: the smallest of all workers",
+        combined="min",
+    ),
+    "body_limit": Exposed(
+        "gauge",
+        "fastsmtp_body_limit_bytes",
+        "Largest JSON that RabbitMQ or the queue file takes, as a 406 of RabbitMQ has lowered it",
+        combined="min",
+    ),
     "rejected": Exposed(
         "counter",
         "fastsmtp_rejected_messages",
@@ -77,6 +112,13 @@ EXPOSED = {
         "fastsmtp_reserved_headers",
         "X-MQ-* headers with a name that is the server's; they stayed in the MIME",
     ),
+    "certificate_ends": Exposed(
+        "gauge",
+        "fastsmtp_certificate_expiry_timestamp_seconds",
+        "When a certificate that workers use expires, in seconds since 1970",
+        ("certificate",),
+        combined="min",
+    ),
     # Processes
     "workers": Exposed(
         "gauge",
@@ -86,9 +128,6 @@ EXPOSED = {
     ),
     "accepting": Exposed(
         "gauge", "fastsmtp_workers_accepting", "Workers that take mail now; /ready fails at 0"
-    ),
-    "restarts": Exposed(
-        "counter", "fastsmtp_worker_restarts", "Workers that died, and were replaced"
     ),
     "cpu_seconds": Exposed(
         "counter", "fastsmtp_cpu_seconds", "Processor time of the workers in seconds"
@@ -108,12 +147,15 @@ class Metrics(Counters):
         "headers_reserved",
         "headers_unknown",
         "in_flight",
+        "message_sizes",
         "messages",
         "octets",
+        "proxy_failures",
         "recipients",
         "rejected",
         "replies",
         "reply_seconds",
+        "tls_failures",
     )
 
     exposed = EXPOSED
@@ -123,12 +165,15 @@ class Metrics(Counters):
         self.connections = 0  # accepted by the listener
         self.connections_open = 0
         self.authentications = dict.fromkeys(("accepted", "refused", "unavailable"), 0)
+        self.tls_failures = dict.fromkeys(TLS_FAILURES, 0)
+        self.proxy_failures = dict.fromkeys(PROXY_FAILURES, 0)
         self.replies = dict.fromkeys(replies.KINDS, 0)  # by `Reply.kind`
 
         # Messages that came to their end
         self.messages = 0  # answered with 250
         self.recipients = 0  # of those messages
         self.octets = 0  # content of those messages
+        self.message_sizes = Sizes()  # likewise
         self.rejected: dict[str, int] = {}  # answered otherwise, by `Reply.kind`
         self.in_flight = 0  # not answered yet
         self.reply_seconds = Durations()  # from the end of the content to the answer
@@ -160,6 +205,8 @@ class Metrics(Counters):
         for each in self._included:
             found |= each.counted()
         reason = availability.reason
+        found["size_limit"] = availability.maxsize
+        found["body_limit"] = availability.body_limit
         found["accepting"] = int(not reason)
         found["trouble"] = {reason: 1} if reason else {}
         found["memory_held"] = availability.memory.held

@@ -32,6 +32,7 @@ LAYERS = {
             "metrics",
             "background_tasks",
             "_durations",
+            "_sizes",
         ),
         *("settings", "declaration", "values", "needs", "own_files", "rate_limited_log"),
     ],

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from fastsmtp import replies
 from fastsmtp._durations import BOUNDS, Durations, now
 from fastsmtp._session import Rules, Session
+from fastsmtp._sizes import BOUNDS as SIZE_BOUNDS
+from fastsmtp._sizes import Sizes
 from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
@@ -43,6 +45,19 @@ def test_durations_add_up():
     counted = durations.snapshot()
     assert sum(counted["buckets"].values()) == counted["buckets"]["0.5"] == 1000
     assert counted["sum"] == pytest.approx(300, rel=0.1)
+
+
+def test_a_size_is_counted_at_the_first_bound_that_holds_it():
+    for size, bucket in (
+        *[(0, "1024"), (1024, "1024"), (1025, "4096"), (1 << 20, "1048576")],
+        *[(1 << 28, "268435456"), ((1 << 28) + 1, "+Inf"), (1 << 40, "+Inf")],
+    ):
+        sizes = Sizes()
+        sizes.add(size)
+        counted = sizes.snapshot()
+        assert counted["sum"] == size
+        assert [bound for bound, number in counted["buckets"].items() if number] == [bucket]
+    assert [str(bound) for bound in SIZE_BOUNDS] == [*counted["buckets"]][:-1]
 
 
 def test_a_snapshot_is_fit_for_json():

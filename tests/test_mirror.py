@@ -32,6 +32,7 @@ ELSEWHERE = {
     "__init__": "the version: process/test_cli.py",
     "__main__": "process/test_cli.py",
     "_durations": "test_metrics.py",
+    "_sizes": "test_metrics.py",
     "_tail": "test_escape.py",
     "counters": "test_metrics.py, process/test_totals.py",
     "refusals": "test_metrics.py, net/test_refusal_log.py",

@@ -21,7 +21,7 @@ from fastsmtp.net._read_block import ReadBlock
 from fastsmtp.net.flow import Flow
 from fastsmtp.net.proxy import STARTS, introduce
 from fastsmtp.net.server import Server
-from fastsmtp.net.tls_stream import TlsStream
+from fastsmtp.net.tls_stream import TlsStream, failure
 from fastsmtp.peer import Peer
 from fastsmtp.questions import Credentials, Introduction, Message, Question, Room
 from fastsmtp.refusals import Refusal
@@ -139,6 +139,7 @@ class Connection:
         """Say `reply` and end; in the middle of a handshake nothing can be said."""
         if self.is_shaking_hands:
             log.debug("no end of TLS's handshake, hung up", extra={"peer": self.session.peer})
+            self._server.metrics.tls_failures["timeout"] += 1
             self.abort()
             return
         try:
@@ -246,6 +247,7 @@ class Connection:
         log.debug(
             "TLS failed: %s", error or "the client hung up", extra={"peer": self.session.peer}
         )
+        self._server.metrics.tls_failures[failure(error, self.is_shaking_hands)] += 1
         if self._tls_first and error is not None and error.reason == "WRONG_VERSION_NUMBER":
             self._server.complaints.not_tls(self.session.peer)
 

@@ -34,7 +34,7 @@ cdef class Intake:
     cdef readonly Metrics metrics
     cdef readonly object refusals
     cdef readonly object received_log
-    cdef readonly bint tells
+    cdef readonly bint logs_messages, is_watched
     cdef Composer _composer
     cdef object _sink
     cdef readonly object _tasks

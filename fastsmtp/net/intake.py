@@ -72,6 +72,7 @@ class InFlight:
         metrics.messages += 1
         metrics.recipients += len(self.ids)
         metrics.octets += message.size
+        metrics.message_sizes.add(message.size)
         stored = []
         for position, recipient in enumerate(message.envelope.recipients):
             stored.append((self.ids[position], recipient.mailbox))
@@ -84,7 +85,9 @@ class InFlight:
         if claim is not None:
             claim.end()
         intake.metrics.reply_seconds.since(self._begun)
-        if intake.received_log is not None or intake.tells:
+        if intake.is_watched:
+            if intake.logs_messages and ids:
+                log.info("accepted", extra=_about(message, ids))
             if intake.received_log is not None and ids:
                 intake.received_log.accepted(ids, message, reply)
             log.debug("message answered: %r", reply, extra={"peer": message.peer, "ids": ids})
@@ -103,6 +106,17 @@ def _refusal(outcomes: Outcomes) -> Reply | None:
     return refusal
 
 
+def _about(message: Message, ids: list[str]) -> dict[str, object]:
+    """The fields of a log line about an accepted message."""
+    return {
+        "peer": message.peer,
+        "envelope": message.envelope.sender,
+        "size": message.size,
+        "recipients": len(ids),
+        "ids": ids,
+    }
+
+
 class Intake:
     """Every message that one worker is answering."""
 
@@ -111,7 +125,9 @@ class Intake:
         self.metrics = parts.metrics
         self.refusals = parts.refusals
         self.received_log = parts.received_log
-        self.tells = log.isEnabledFor(logging.DEBUG)
+        self.logs_messages = parts.settings.log_messages and log.isEnabledFor(logging.INFO)
+        tells = log.isEnabledFor(logging.DEBUG)
+        self.is_watched = self.logs_messages or tells or self.received_log is not None
         self._composer = parts.composer
         self._sink = parts.sink
         self._tasks = BackgroundTasks()

@@ -164,6 +164,12 @@ class Listener:
         for bound in tls_sockets:
             await self._accept(bound, tls_first=True)
 
+    @property
+    def certificate_ends(self) -> dict[str, float]:
+        """See `Certificates.ends`."""
+        certificates = self._server.certificates
+        return {} if certificates is None else certificates.ends
+
     def _regulate(self) -> None:
         """Let content wait, where it has to, before any of it is read."""
         for connection in list(self._server.open):

@@ -7,6 +7,7 @@ import logging
 import time
 
 from fastsmtp._proxy import Header
+from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer, Proxy
 
 log = logging.getLogger(__name__)
@@ -35,19 +36,22 @@ def introduce(peer: Peer, header: Header) -> None:
 
 
 class Complaints:
-    """Warnings, but not more than LINES within PERIOD: then only how many there were."""
+    """Counts, and warns in at most LINES lines within PERIOD: then only how many there were."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._since = -PERIOD
         self._told = 0
         self._withheld = 0
 
-    def refused(self, ip: str, why: str) -> None:
-        """A proxy's connection was closed for its header."""
+    def refused(self, ip: str, reason: str, why: str) -> None:
+        """A proxy's connection was closed for its header; `reason`: of `metrics.PROXY_FAILURES`."""
+        self._metrics.proxy_failures[reason] += 1
         self._tell(f"closed a connection from {ip}, which is in smtp-proxy: {why}")
 
     def unexpected(self, peer: Peer) -> None:
         """A PROXY header came where an SMTP command was due."""
+        self._metrics.proxy_failures["unexpected"] += 1
         if peer.proxy is None:
             self._tell(
                 f"a PROXY header came from {peer.remote_ip}, which is not in smtp-proxy: "

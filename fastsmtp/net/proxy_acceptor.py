@@ -11,7 +11,7 @@ import logging
 import socket
 from collections.abc import Callable
 
-from fastsmtp._proxy import Header, ProxyError, parse
+from fastsmtp._proxy import Header, NoHeaderError, ProxyError, parse
 from fastsmtp.addresses import plain_address
 from fastsmtp.background_tasks import BackgroundTasks
 from fastsmtp.net.connection import factory
@@ -36,6 +36,9 @@ LAST_CALL = 1.0
 
 PAUSE = 1.0
 """Seconds until the next try where the system has nothing left for another connection."""
+
+Failure = tuple[str, str]
+"""One of `metrics.PROXY_FAILURES`, and why in words."""
 
 
 class ProxyAcceptor:
@@ -95,23 +98,25 @@ class ProxyAcceptor:
         if not server.admission.access.is_proxy(ip):
             self._connect(client, tls_first, None)
         elif len(server.open) + len(self._pending) >= server.admission.limit + SPARE:
-            server.complaints.refused(ip, "too many connections")
+            server.complaints.refused(ip, "too_many", "too many connections")
             client.close()
         else:
             pending = PendingHeader(client, ip, tls_first, self._ended)
             self._pending.add(pending)
             pending.start(self._loop)
 
-    def _ended(self, pending: "PendingHeader", header: Header | None, why: str) -> None:
-        """Its header is there; or else why it is closed, "" where that is nobody's fault."""
+    def _ended(
+        self, pending: "PendingHeader", header: Header | None, failure: Failure | None
+    ) -> None:
+        """Its header is there; or else why it is closed, None where that is nobody's fault."""
         self._pending.discard(pending)
         if not self._pending:
             self._none_pending.set()
         if header is not None:
             self._connect(pending.client, pending.tls_first, header)
             return
-        if why:
-            self._server.complaints.refused(pending.ip, why)
+        if failure is not None:
+            self._server.complaints.refused(pending.ip, *failure)
         pending.client.close()
 
     def _connect(self, client: socket.socket, tls_first: bool, header: Header | None) -> None:
@@ -135,7 +140,7 @@ class PendingHeader:
         client: socket.socket,
         ip: str,
         tls_first: bool,
-        ended: Callable[["PendingHeader", Header | None, str], None],
+        ended: Callable[["PendingHeader", Header | None, Failure | None], None],
     ) -> None:
         """`ended` is called once, with the header, or with why there is none."""
         self.client = client
@@ -152,25 +157,30 @@ class PendingHeader:
         self._timer = loop.call_later(HEADER_TIMEOUT, self._late)
         loop.add_reader(self.client, self._read)
 
-    def end(self, header: Header | None = None, why: str = "") -> None:
+    def end(self, header: Header | None = None, failure: Failure | None = None) -> None:
         """Read no more."""
         self._timer.cancel()
         self._loop.remove_reader(self.client)
-        self._ended(self, header, why)
+        self._ended(self, header, failure)
 
     def _late(self) -> None:
         what = "its PROXY header is unfinished" if self._data else "no PROXY header has come"
-        self.end(why=f"{what} after {HEADER_TIMEOUT:g} s: is send-proxy set at the proxy?")
+        why = f"{what} after {HEADER_TIMEOUT:g} s: is send-proxy set at the proxy?"
+        self.end(failure=("timeout", why))
 
     def _read(self) -> None:
         try:
             came = self.client.recv(LONGEST, socket.MSG_PEEK)
             if came:
                 self._take(came)
+            elif self._data:
+                self.end(failure=("unfinished", "it ended within its PROXY header"))
             else:  # a health check of a mere connect says nothing at all
-                self.end(why="it ended within its PROXY header" if self._data else "")
+                self.end()
+        except NoHeaderError as error:
+            self.end(failure=("missing", str(error)))
         except ProxyError as error:
-            self.end(why=str(error))
+            self.end(failure=("malformed", str(error)))
         except (BlockingIOError, InterruptedError):
             return
         except OSError:  # reset

@@ -2,9 +2,9 @@
 
 A line stands for a recipient of a message that came to its end, or for a RCPT that was refused.
 Its fields are separated by tabs: time, message-id or "-", envelope, recipient, size, client
-address, user or "-", reply. Whatever a client sent is escaped. Lines are gathered and written
-together, at most a second late; `close` writes the rest. A new worker opens the file anew, so that
-it can be rotated.
+address, user or "-", reply; whatever a client sent is escaped. Or it is a JSON object. Lines are
+gathered and written together, at most a second late; `close` writes the rest. A new worker opens
+the file anew, so that it can be rotated.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Sequence
 
-from fastsmtp.escaping import escaped
+from fastsmtp.escaping import escaped, json_line
 from fastsmtp.own_files import open_log
 from fastsmtp.peer import Peer
 from fastsmtp.questions import Message
@@ -32,8 +32,9 @@ DELAY = 1.0
 class ReceivedLog:
     """One worker's end of the file."""
 
-    def __init__(self, path: str) -> None:
-        """Raises OSError, whose text names the file."""
+    def __init__(self, path: str, log_format: str = "text") -> None:
+        """`log_format`: "text" or "json". Raises OSError, whose text names the file."""
+        self._format = _json if log_format == "json" else _text
         self._path = path
         try:
             self._file = open_log(path)
@@ -72,15 +73,13 @@ class ReceivedLog:
     def _add(
         self, message_id: str, sender: str, mailbox: str, size: int, peer: Peer, reply: Reply
     ) -> None:
-        second = int(time.time())
+        moment = time.time()
+        second = int(moment)
         if second != self._second:
             self._second = second
-            self._time = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
-        line = (
-            f"{self._time}\t{message_id}\t{escaped(sender)}\t{escaped(mailbox)}\t{size}\t"
-            f"{peer.remote_ip}\t{escaped(peer.user) or '-'}\t"
-            f"{reply.code} {reply.enhanced} {reply.lines[0]}\n"
-        )
+            self._time = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        now = f"{self._time}.{int((moment - second) * 1000):03d}Z"
+        line = self._format(now, message_id, sender, mailbox, size, peer, reply)
         self._gather(line.encode())
 
     def flush(self) -> None:
@@ -112,3 +111,29 @@ class ReceivedLog:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(DELAY, self.flush)
+
+
+def _text(
+    now: str, message_id: str, sender: str, mailbox: str, size: int, peer: Peer, reply: Reply
+) -> str:
+    return (
+        f"{now}\t{message_id}\t{escaped(sender)}\t{escaped(mailbox)}\t{size}\t"
+        f"{peer.remote_ip}\t{escaped(peer.user) or '-'}\t"
+        f"{reply.code} {reply.enhanced} {reply.lines[0]}\n"
+    )
+
+
+def _json(
+    now: str, message_id: str, sender: str, mailbox: str, size: int, peer: Peer, reply: Reply
+) -> str:
+    event = {
+        "time": now,
+        "id": None if message_id == "-" else message_id,
+        "envelope": sender,
+        "recipient": mailbox,
+        "size": size,
+        "client": peer.remote_ip,
+        "user": peer.user or None,
+        "reply": f"{reply.code} {reply.enhanced} {reply.lines[0]}",
+    }
+    return json_line(event) + "\n"

@@ -64,6 +64,6 @@ class Server:
         self.refusal: Reply | None = None  # what new clients are told instead of the greeting
         self.ids = Ids()  # of sessions, for the log
         self.lost = asyncio.Event()  # one of `open` has ended
-        self.complaints = Complaints()
+        self.complaints = Complaints(metrics)
         self.read_block = ReadBlock()
         self.turns = Turns()

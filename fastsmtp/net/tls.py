@@ -120,6 +120,11 @@ class Certificates:
         """For the handshakes that begin now."""
         return self._first.context
 
+    @property
+    def ends(self) -> dict[str, float]:
+        """When each certificate that is used expires, in seconds since 1970, by its path."""
+        return {pair.path: pair.ends.timestamp() for pair in self._pairs}
+
     def start(self) -> None:
         """Look after the files from now on, on the running loop."""
         self._timer = asyncio.get_running_loop().call_later(LOOK_INTERVAL, self._look)
@@ -132,6 +137,7 @@ class Certificates:
     def _take(self, pairs: list[Pair]) -> None:
         """Use these; the first one where a client names nothing that another is for."""
         self._first = pairs[0]
+        self._pairs = pairs
         contexts: dict[str, ssl.SSLContext] = {}
         for pair in pairs:
             for name in pair.names:

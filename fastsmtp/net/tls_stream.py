@@ -27,6 +27,32 @@ class TooManyEmptyError(ssl.SSLError):
     reason = "TOO_MANY_EMPTY_RECORDS"
 
 
+_FAILURES = (
+    ("ALERT", "alert"),
+    ("NO_SHARED_CIPHER", "cipher"),
+    ("UNSUPPORTED_PROTOCOL", "version"),
+    ("VERSION_TOO_LOW", "version"),
+    ("WRONG_VERSION_NUMBER", "not_tls"),
+    ("HTTP_REQUEST", "not_tls"),
+    ("HTTPS_PROXY_REQUEST", "not_tls"),
+    ("UNKNOWN_PROTOCOL", "not_tls"),
+    ("PACKET_LENGTH_TOO_LONG", "not_tls"),
+    ("RECORD_LAYER_FAILURE", "not_tls"),
+    ("BAD_RECORD_TYPE", "not_tls"),
+)
+"""Words in OpenSSL's reason, and which of `metrics.TLS_FAILURES` that is."""
+
+
+def failure(error: ssl.SSLError | None, in_handshake: bool) -> str:
+    """The one of `metrics.TLS_FAILURES` that `Secured.insecure` was called for."""
+    if error is None or isinstance(error, ssl.SSLEOFError):
+        return "hung_up"
+    if not in_handshake:
+        return "broken"
+    reason = error.reason or ""
+    return next((each for words, each in _FAILURES if words in reason), "other")
+
+
 class Secured(Protocol):
     """The protocol above: asyncio's, and what becomes of the handshake."""
 

@@ -1,6 +1,7 @@
 """Makes docs/metrics.md from the declarations: `python -m fastsmtp.process.metrics_page`."""
 
 from fastsmtp._durations import BOUNDS
+from fastsmtp._sizes import BOUNDS as SIZES
 from fastsmtp.process.totals import declared
 
 _INTRODUCTION = """\
@@ -32,7 +33,8 @@ Every worker is asked when somebody looks; nothing is kept up to date for that, 
 less than a microsecond of counting. What workers had counted that have ended stays in the sums.
 
 - [`deploy/grafana/fastsmtp.json`](../deploy/grafana/fastsmtp.json): a dashboard, to be imported.
-- [`deploy/prometheus/alerts.yml`](../deploy/prometheus/alerts.yml): alert rules.
+- [`deploy/prometheus/alerts.yml`](../deploy/prometheus/alerts.yml): alert rules, with tests for
+  `promtool` in `alerts_test.yml`; [operating.md](operating.md#alerts) says what to do about each.
 
 ```yaml
 scrape_configs:
@@ -52,7 +54,17 @@ _LABELS = """
 `fastsmtp/replies.py`, as two replies may share a code. All replies are shown from the start, so
 that a rate is right from the first one on; a reason that rejects messages is shown once it has.
 
-Bounds of the histograms, in seconds: {bounds}.
+`process_*` has one series per process: `process` is `supervisor` or, for the first worker,
+`worker-1`; `generation` counts starts and reloads (0 for the supervisor). A series ends with its
+process, so sum over `process` for the whole. `fastsmtp_cpu_seconds_total` keeps what ended workers
+took.
+
+`fastsmtp_size_limit_bytes` and `fastsmtp_body_limit_bytes` fall when RabbitMQ refuses a body as too
+large (406) and names a smaller maximum than `rabbitmq-maxsize`. A certificate has one series per
+path.
+
+Bounds of the histograms, in seconds: {bounds}. Those of `fastsmtp_message_size_bytes`, in bytes:
+{sizes}.
 """
 
 
@@ -62,7 +74,12 @@ def page() -> str:
     for exposed in declared().values():
         labels = ", ".join(f"`{label}`" for label in exposed.labels)
         parts.append(f"| `{exposed.full_name}` | {exposed.kind} | {labels} | {exposed.help} |\n")
-    parts.append(_LABELS.format(bounds=", ".join(f"{bound:g}" for bound in BOUNDS)))
+    parts.append(
+        _LABELS.format(
+            bounds=", ".join(f"{bound:g}" for bound in BOUNDS),
+            sizes=", ".join(f"{size:,}" for size in SIZES),
+        )
+    )
     return "".join(parts)
 
 

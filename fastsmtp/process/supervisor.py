@@ -22,6 +22,7 @@ from fastsmtp.process.generation import Generation, Slots
 from fastsmtp.process.http import Site
 from fastsmtp.process.reading import Sources, read_again
 from fastsmtp.process.sockets import Sockets
+from fastsmtp.process.supervision import Supervision
 from fastsmtp.process.totals import total
 from fastsmtp.process.workers import WorkerError, WorkerProcess
 from fastsmtp.settings import Settings
@@ -49,6 +50,7 @@ class Supervisor:
         self._slots = Slots()
         self._generations: list[Generation] = []  # not ended; the last one accepts
         self._site = Site(self._collect)  # for whoever watches
+        self._supervision = Supervision()
         self._ended: Snapshot = {}  # what workers that have ended had counted
         self._changing = asyncio.Lock()  # a generation is made; sockets come and go
         self._beginning: asyncio.Task[None] | None = None  # the start of its workers
@@ -86,7 +88,9 @@ class Supervisor:
         async with self._changing:
             systemd.reloading()
             try:
-                return 0, await self._reload()
+                said = await self._reload()
+                self._supervision.reloaded(True)
+                return 0, said
             except ConfigError as error:
                 why, status = error.errors, 2
             except (OSError, ValueError, WorkerError) as error:
@@ -94,6 +98,7 @@ class Supervisor:
             finally:
                 if not self._stopping.is_set():
                     systemd.notify("READY=1")
+            self._supervision.reloaded(False)
             for line in why:
                 log.error("reload refused, nothing has changed: %s", line)
             return status, [*(f"error: {line}" for line in why), "nothing has changed"]
@@ -213,7 +218,12 @@ class Supervisor:
             ),
         }
         return total(
-            [own, stored, *(worker.last for worker in workers if worker.answers)],
+            [
+                own,
+                self._supervision.snapshot(),
+                stored,
+                *(worker.last for worker in workers if worker.answers),
+            ],
             [
                 {"restarts": restarts},
                 self._ended,

@@ -1,42 +1,51 @@
 """Sums of snapshots over workers, which take what each metric is declared to be into account."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from fastsmtp.counters import LAST_STORED, OF_PROBES, Snapshot
 from fastsmtp.exposed import Exposed
 from fastsmtp.metrics import Metrics
+from fastsmtp.process import supervision, usage
 from fastsmtp.sinks import table
+
+Combine = Callable[[Any, Any], Any]
+
+_COMBINE: dict[str, Combine] = {"sum": lambda a, b: a + b, "min": min, "max": max}
 
 
 def declared() -> dict[str, Exposed]:
     """Everything that is shown, by its name in a snapshot."""
-    found = dict(Metrics.exposed)
+    found = supervision.EXPOSED | usage.EXPOSED | Metrics.exposed
     for choice in table.SINKS:
         found |= choice.counters.exposed
     return found
 
 
 def total(running: Iterable[Snapshot], ended: Iterable[Snapshot] = ()) -> Snapshot:
-    """The sum over workers that run, and what those that ended have counted.
+    """What processes that run, and those that have ended, have counted together.
 
     A total is a snapshot too; workers may be of other versions, and know other counters.
     """
-    gauges = {name for name, exposed in declared().items() if exposed.kind == "gauge"}
+    rows = declared()
+    combine = {name: _COMBINE[exposed.combined] for name, exposed in rows.items()}
+    combine[LAST_STORED] = max
+    past = OF_PROBES | {name for name, exposed in rows.items() if exposed.ends}
     found: Snapshot = {}
-    latest = []
     for snapshot in running:
-        _add(found, snapshot)
-        latest += [snapshot[LAST_STORED]] if LAST_STORED in snapshot else []
-    if latest:
-        found[LAST_STORED] = max(latest)
+        for name, value in snapshot.items():
+            _add(found, name, value, combine.get(name, _COMBINE["sum"]))
     for snapshot in ended:
-        _add(found, {n: value for n, value in snapshot.items() if n not in gauges | OF_PROBES})
+        for name, value in snapshot.items():
+            if name not in past:
+                _add(found, name, value, _COMBINE["sum"])
     return found
 
 
-def _add(found: Snapshot, more: Snapshot) -> None:
-    for name, value in more.items():
-        if isinstance(value, dict):
-            _add(found.setdefault(name, {}), value)
-        else:
-            found[name] = found.get(name, 0) + value
+def _add(found: Snapshot, name: str, value: Any, combine: Combine) -> None:
+    if isinstance(value, dict):
+        inside = found.setdefault(name, {})
+        for label, number in value.items():
+            _add(inside, label, number, combine)
+    else:
+        found[name] = combine(found[name], value) if name in found else value

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 
 import uvloop
@@ -32,6 +33,7 @@ from fastsmtp.net.refusal_log import RefusalLog
 from fastsmtp.payload import Composer
 from fastsmtp.process import config, json_lines, logs, privileges
 from fastsmtp.process.sockets import Bound
+from fastsmtp.process.usage import usage
 from fastsmtp.process.workers import BLOCKED, Job
 from fastsmtp.refusals import Refusals
 from fastsmtp.settings import Settings
@@ -73,7 +75,8 @@ async def _work(job: Job, settings: Settings, make_sink: MakeSink) -> int:
         _import_late(settings)
         privileges.become(settings)
         counts, failures = ConnectionCounts(job.counts, job.slot), Failures(job.failures, job.slot)
-        worker = Worker(settings, make_sink, counts, failures)
+        own = partial(usage, f"worker-{job.number}", job.generation)
+        worker = Worker(settings, make_sink, counts, failures, own)
         await worker.start()
         # What is there now stays: the collector looks at what came since, and not for every batch.
         gc.freeze()
@@ -133,14 +136,24 @@ class Worker:
     """Everything of one process; made inside the event loop, whose clock sinks read."""
 
     def __init__(
-        self, settings: Settings, make_sink: MakeSink, counts: ConnectionCounts, failures: Failures
+        self,
+        settings: Settings,
+        make_sink: MakeSink,
+        counts: ConnectionCounts,
+        failures: Failures,
+        usage: Callable[[], Snapshot],
     ) -> None:
         """Raises OSError or ValueError where the settings can never work."""
         self.metrics = Metrics()
         self.availability = Availability(settings.smtp_maxsize, settings.smtp_maxmemory)
         self.sink = make_sink(settings, self.availability, self.metrics)
         self._settings = settings
-        self._received_log = ReceivedLog(settings.received_log) if settings.received_log else None
+        self._usage = usage  # of this process
+        self._received_log = (
+            ReceivedLog(settings.received_log, settings.log_format)
+            if settings.received_log
+            else None
+        )
         self._refusal_log = RefusalLog()
         readers = [self.metrics.refused, self._refusal_log.refused]
         if self._received_log is not None:
@@ -171,7 +184,8 @@ class Worker:
 
     def snapshot(self) -> Snapshot:
         """What it has counted; one that ends takes no new mail, and its failures are past."""
-        snapshot = self.metrics.snapshot(self.availability)
+        snapshot = self.metrics.snapshot(self.availability) | self._usage()
+        snapshot["certificate_ends"] = self.listener.certificate_ends
         if not self._began.is_set():
             snapshot |= {"accepting": 0, "trouble": {"the ports are not open yet": 1}}
         if not self.is_stopping:

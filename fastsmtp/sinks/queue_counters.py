@@ -10,6 +10,11 @@ EXPOSED = {
         "fastsmtp_queue_messages",
         "Messages in the queue file, counted from the oldest to the newest: a gap counts, too",
     ),
+    "queue_oldest": Exposed(
+        "gauge",
+        "fastsmtp_queue_oldest_seconds",
+        "Age of the oldest message in the queue file in seconds; 0 where there is none",
+    ),
     "queue_octets": Exposed(
         "gauge",
         "fastsmtp_queue_bytes",

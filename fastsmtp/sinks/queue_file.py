@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Iterable
 
 from fastsmtp.availability import Availability
@@ -82,7 +83,9 @@ def snapshot(path: str, maxsize: int) -> Snapshot:
         log.debug("%s", error)
         return {}
     try:
+        oldest = store.oldest()
         return {
+            "queue_oldest": max(0.0, time.time() - oldest) if oldest else 0.0,
             "queue_messages": store.span(),
             "queue_octets": store.octets(),
             "queue_limit": maxsize,

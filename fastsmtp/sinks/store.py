@@ -212,6 +212,15 @@ class Store:
         with explained(self.path):
             return int(self._file.value("SELECT count(*) FROM messages"))
 
+    def oldest(self) -> int:
+        """When the oldest message was stored, in seconds since 1970; 0: none. Raises StoreError."""
+        with explained(self.path):
+            return int(
+                self._file.value(
+                    "SELECT coalesce((SELECT stored FROM messages ORDER BY seq LIMIT 1), 0)"
+                )
+            )
+
     def span(self) -> int:
         """Messages from the oldest to the newest, deleted ones between them too. Raises StoreError.
 

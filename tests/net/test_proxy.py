@@ -17,6 +17,7 @@ from tests.support.held import Inside
 from tests.support.inbox import EmbeddedInbox
 from tests.support.patience import until
 from tests.support.ports import lasting_port
+from tests.support.watcher import SETTINGS, Scrape
 from tests.support.wire import Reply, Wire
 from tests.test_proxy import BAD, SSL, TCP4, TCP6, tlv, v2, with_checksum
 
@@ -299,6 +300,32 @@ def test_others_on_the_same_port_come_in_without_a_header(daemon):
     connection = last(daemon)["connection"]
     assert connection["remote-ip"] == "127.0.0.2"
     assert "proxy" not in connection
+
+
+def test_failures_are_counted_by_reason(start_daemon):
+    daemon = start_daemon(smtp_proxy="127.0.0.1", **SETTINGS)
+
+    def count(reason):
+        return Scrape(daemon)("fastsmtp_proxy_failures_total", reason=reason)
+
+    for header, reason in (
+        (b"EHLO me\r\n", "missing"),
+        (b"\x16\x03\x01\x02\x00", "missing"),
+        (b"PROXY TCP4 a b c d\r\n", "malformed"),
+        (b"PROXY TCP4 ", "unfinished"),
+    ):
+        before = count(reason)
+        with Proxied(daemon.port, header) as client:
+            client.socket.shutdown(socket.SHUT_WR)
+            assert client.hung_up()
+        until(lambda reason=reason, before=before: count(reason) == before + 1)
+    with Proxied(daemon.port, V1 + V1) as client:
+        assert [reply.code for reply in client.replies(2)] == [220, 500]
+    until(lambda: count("unexpected") == 1)
+    with Proxied(daemon.port, b"") as client:
+        assert client.hung_up()  # after five seconds
+    assert count("timeout") == 1
+    assert count("missing") == 2
 
 
 # Proxies that do not tell who the client is

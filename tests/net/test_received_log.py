@@ -1,5 +1,6 @@
 """received-log: one line per recipient, accepted or refused."""
 
+import json
 import os
 import re
 
@@ -36,7 +37,7 @@ def test_every_recipient_has_its_line_accepted_or_refused(start_daemon, path):
         assert client.bdat(b"x" * 200).code == 552
     daemon.stop()
     found = lines(path)
-    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", line[0]) for line in found)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line[0]) for line in found)
     ok = "250 2.0.0 Ok, your message has been queued using the following identifiers:"
     large = "552 5.3.4 Message too large"
     assert [line[1:] for line in found] == [
@@ -46,6 +47,39 @@ def test_every_recipient_has_its_line_accepted_or_refused(start_daemon, path):
         ["-", "", "late@example.org", "0", "127.0.0.1", "-", large],
     ]
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_it_is_json_where_the_log_is(start_daemon, path):
+    daemon = start_daemon(received_log=path, log_format="json")
+    with Wire(daemon.port) as client:
+        client.ehlo()
+        (accepted,) = client.mail(b"Hi\r\n", recipients=['"x\\y"@example.org']).ids
+        client.command("MAIL FROM:<a@example.com> SIZE=7")
+        client.command(b"RCPT TO:<\x1b@example.org>")
+    daemon.stop()
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    assert path.read_text().replace("\n", "").isprintable()
+    assert all(re.fullmatch(r"\d{4}-.*T.*\.\d{3}Z", line.pop("time")) for line in found)
+    assert found == [
+        {
+            "id": accepted,
+            "envelope": "sender@example.com",
+            "recipient": '"x\\y"@example.org',
+            "size": 4,
+            "client": "127.0.0.1",
+            "user": None,
+            "reply": "250 2.0.0 Ok, your message has been queued using the following identifiers:",
+        },
+        {
+            "id": None,
+            "envelope": "a@example.com",
+            "recipient": "\x1b@example.org",
+            "size": 7,
+            "client": "127.0.0.1",
+            "user": None,
+            "reply": "553 5.1.3 Bad recipient address",
+        },
+    ]
 
 
 def test_a_refused_rcpt_has_its_line(start_daemon, path):

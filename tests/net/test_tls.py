@@ -18,6 +18,7 @@ from tests.support import certificates
 from tests.support.held import Inside
 from tests.support.in_memory import InMemory
 from tests.support.patience import until
+from tests.support.watcher import SETTINGS, Scrape
 from tests.support.wire import Wire, flooding
 
 HELLO = b"EHLO client.example.net\r\n"
@@ -414,6 +415,30 @@ def test_ciphers(pair):
         allowed = s_client(server.tls_port, "-tls1_2")
         assert "Cipher is ECDHE-ECDSA-AES128-GCM-SHA256" in allowed
         assert "New, TLSv1.3" in s_client(server.tls_port)
+
+
+def test_failures_are_counted_by_reason(start_daemon, pair):
+    daemon = start_daemon(smtp_secure_port=0, smtp_timeout=2, **pair.settings, **SETTINGS)
+
+    def count(reason):
+        return Scrape(daemon)("fastsmtp_tls_failures_total", reason=reason)
+
+    s_client(daemon.tls_port, "-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0")
+    until(lambda: count("version") == 1)
+    s_client(daemon.tls_port, "-tls1_2", "-cipher", "AES128-SHA")
+    until(lambda: count("cipher") == 1)
+    with socket.create_connection(("127.0.0.1", daemon.tls_port)) as client:
+        client.sendall(HELLO * 4)
+        until(lambda: count("not_tls") == 1)
+    with socket.create_connection(("127.0.0.1", daemon.tls_port)) as client:
+        client.sendall(b"\x16\x03\x01")
+    until(lambda: count("hung_up") == 1)
+    with pytest.raises(ssl.SSLError), Wire(daemon.tls_port, tls=ssl.create_default_context()):
+        pass  # it does not trust the certificate
+    until(lambda: count("alert") == 1)
+    with socket.create_connection(("127.0.0.1", daemon.tls_port)):
+        until(lambda: count("timeout") == 1)
+    assert count("other") == count("broken") == 0
 
 
 NOT_BY_DEFAULT = [

@@ -14,7 +14,7 @@ from fastsmtp.availability import Availability
 from fastsmtp.counters import OF_PROBES
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
-from fastsmtp.process import metrics_page
+from fastsmtp.process import metrics_page, supervision, usage
 from fastsmtp.process.exposition import text
 from fastsmtp.process.totals import declared, total
 from fastsmtp.refusals import Refusal
@@ -28,7 +28,10 @@ ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 
 EXPOSED = declared()
 
-OF_THE_SUPERVISOR = {"queue_messages", "queue_octets", "queue_limit", "restarts"}
+OF_THE_SUPERVISOR = {
+    *("queue_messages", "queue_oldest", "queue_octets", "queue_limit"),
+    *supervision.EXPOSED,
+}
 
 
 def shown(snapshot):
@@ -62,7 +65,8 @@ def with_queue_file():
 
 
 def test_everything_that_is_counted_is_shown():
-    counted = set(with_queue_file().snapshot(Availability(1))) - OF_PROBES
+    worker = {"certificate_ends", *usage.EXPOSED}
+    counted = worker | set(with_queue_file().snapshot(Availability(1))) - OF_PROBES
     assert counted | OF_THE_SUPERVISOR == set(EXPOSED)
 
 
@@ -83,8 +87,9 @@ def test_every_counter_has_a_row():
 
 
 def test_no_two_counters_share_a_name_in_the_snapshot():
-    of_all = [Metrics, *(choice.counters for choice in table.SINKS)]
-    assert sum(len(each.exposed) for each in of_all) == len(EXPOSED)
+    of_workers = [each.exposed for each in (Metrics, *(sink.counters for sink in table.SINKS))]
+    of_all = [supervision.EXPOSED, usage.EXPOSED, *of_workers]
+    assert sum(map(len, of_all)) == len(EXPOSED)
 
 
 def test_the_page_is_what_prometheus_reads():
@@ -119,9 +124,9 @@ def test_what_a_newer_worker_counts_does_no_harm():
 
 def test_names_follow_the_conventions_and_say_something():
     for exposed in EXPOSED.values():
-        assert re.fullmatch(r"fastsmtp(_[a-z]+)+", exposed.name)
+        assert re.fullmatch(r"(fastsmtp|process)(_[a-z]+)+", exposed.name)
         assert not exposed.name.endswith(("_total", "_count", "_sum", "_bucket"))
-        assert exposed.kind != "histogram" or exposed.name.endswith("_seconds")
+        assert exposed.kind != "histogram" or exposed.name.endswith(("_seconds", "_bytes"))
         assert len(exposed.help) > 20
     assert len({exposed.name for exposed in EXPOSED.values()}) == len(EXPOSED)
 
@@ -143,7 +148,7 @@ def expressions(tree):
 
 
 def mentioned(expression):
-    return set(re.findall(r"\bfastsmtp_\w+", expression))
+    return set(re.findall(r"\b(?:fastsmtp|process)_\w+", expression))
 
 
 def check(expression):
@@ -151,7 +156,7 @@ def check(expression):
     assert expression.count("(") == expression.count(")")
     assert mentioned(expression) <= names(), expression
     by_name = {each.full_name: each for each in EXPOSED.values()}
-    for name, matchers in re.findall(r"\b(fastsmtp_\w+)\{([^}]*)\}", expression):
+    for name, matchers in re.findall(r"\b((?:fastsmtp|process)_\w+)\{([^}]*)\}", expression):
         labels = re.findall(r"(\w+)=", matchers)
         metric = by_name.get(name) or by_name[re.sub("_(bucket|sum|count)$", "", name)]
         assert {*labels} <= {*metric.labels, "instance"}, expression
@@ -195,6 +200,10 @@ def test_alerts_ask_for_metrics_that_exist():
         check(rule["expr"])
         assert rule["labels"]["severity"] in ("critical", "warning", "info")
         assert rule["annotations"]["summary"]
+        page, _, section = rule["annotations"]["runbook_url"].partition("#")
+        assert page.endswith("/docs/operating.md")
+        assert section == rule["alert"].lower()
+        assert f"\n### {rule['alert']}\n" in (ROOT / "docs" / "operating.md").read_text("utf-8")
         for label in re.findall(r"\$labels\.(\w+)", str(rule["annotations"])):
             assert label in re.findall(r"\w+", rule["expr"]) or label == "instance"
 

@@ -161,6 +161,20 @@ def test_nothing_that_a_client_sends_reads_as_another_field(sent: str) -> None:
     assert (found["worker"], found["envelope"], found["message"]) == (1, sent, f"said {sent}")
 
 
+@pytest.mark.parametrize("log_messages", [True, False])
+def test_accepted_messages_have_a_line_each_where_that_is_set(start_daemon, log_messages):
+    daemon = start_daemon(log_messages=log_messages)
+    with Wire(daemon.port) as client:
+        client.ehlo()
+        ids = client.mail(b"Hi\r\n", recipients=["a@example.org", "b@example.org"]).ids
+    daemon.stop()
+    found = re.findall(r" info accepted worker=1 session=\w+ (.*)", daemon.log)
+    expected = (
+        f"client=127.0.0.1 envelope=sender@example.com size=4 recipients=2 ids={','.join(ids)}"
+    )
+    assert found == [expected] * log_messages
+
+
 def test_a_worker_names_itself_in_each_line(start_daemon):
     daemon = start_daemon(smtp_threads=2, log_level="debug")
     with Wire(daemon.port) as client:

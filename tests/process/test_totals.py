@@ -9,6 +9,7 @@ from fastsmtp.counters import OF_PROBES
 from fastsmtp.metrics import Metrics
 from fastsmtp.peer import Peer
 from fastsmtp.process.totals import declared, total
+from fastsmtp.process.usage import usage
 from fastsmtp.refusals import Refusal
 from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
 
@@ -32,7 +33,7 @@ def test_totals_hold_what_ended_workers_counted_and_not_what_they_were():
     assert list(summed["workers"].values()) == [1]
     # Once more, as a supervisor keeps it.
     assert total([], [summed])["messages"] == 11
-    gauges = {name for name, exposed in declared().items() if exposed.kind == "gauge"}
+    gauges = {name for name, exposed in declared().items() if exposed.ends}
     assert {"in_flight", "workers"} <= gauges & summed.keys()
     assert (gauges | OF_PROBES).isdisjoint(total([], [summed]))
 
@@ -63,6 +64,21 @@ def test_the_brokers_state_ends_with_the_worker():
     summed = total([counters.counted()], [counters.counted()])
     assert summed["broker_state"] == {"up": 1, "away": 0, "blocked": 0}
     assert (summed["broker_lost"], summed["failures"]) == (4, {"1.000000 nacked": 1})
+
+
+def test_of_several_limits_the_lowest_counts():
+    first = {"size_limit": 5, "certificate_ends": {"a.crt": 7.0, "b.crt": 3.0}}
+    second = {"size_limit": 4, "certificate_ends": {"a.crt": 6.0}}
+    assert total([first, second]) == {
+        "size_limit": 4,
+        "certificate_ends": {"a.crt": 6.0, "b.crt": 3.0},
+    }
+
+
+def test_what_a_process_took_ends_with_it():
+    assert total([], [usage("worker-1", 1)]) == {}
+    cpu = total([usage("worker-1", 1), usage("worker-1", 2)])["process_cpu"]
+    assert set(cpu) == {"worker-1 1", "worker-1 2"}
 
 
 def test_of_several_times_the_last_counts():

@@ -90,7 +90,7 @@ class Inside:
         memory = failures.create()
         failed = Failures(memory, 0)
         os.close(memory)
-        made = worker.Worker(self.settings, self.make_sink, counts, failed)
+        made = worker.Worker(self.settings, self.make_sink, counts, failed, dict)
         self.sink = made.sink
         self.intake = made.listener._server.answerers[Message]
         self.metrics, self.availability, self.listener = (

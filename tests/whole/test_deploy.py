@@ -2,13 +2,20 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 
+import pytest
 import yaml
 
 from fastsmtp.process import config
 from tests.support.daemon import ROOT
 
 DEPLOY = ROOT / "deploy"
+
+PROMTOOL = shutil.which("promtool", path=f"{ROOT}/.tools/prometheus/usr/bin") or shutil.which(
+    "promtool"
+)
 
 
 def environment(pairs):
@@ -51,3 +58,24 @@ def instructions(name):
 
 def variables(name):
     return dict(pair.split("=", 1) for line in instructions(name) for pair in shlex.split(line))
+
+
+@pytest.mark.skipif(not PROMTOOL, reason="needs promtool (Debian's prometheus)")
+def test_the_alert_rules_pass_their_tests_and_each_has_one():
+    folder = DEPLOY / "prometheus"
+    done = subprocess.run(
+        [PROMTOOL, "test", "rules", "alerts_test.yml"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    tests = yaml.safe_load((folder / "alerts_test.yml").read_text())["tests"]
+    groups = yaml.safe_load((folder / "alerts.yml").read_text())["groups"]
+    alerts = {rule["alert"] for group in groups for rule in group["rules"]}
+    quiet = {test["alertname"] for test in tests[0]["alert_rule_test"] if "exp_alerts" not in test}
+    assert quiet == alerts
+    fires = str(tests[1]["promql_expr_test"])
+    assert {alert for alert in alerts if f'"{alert}"' in fires} == alerts

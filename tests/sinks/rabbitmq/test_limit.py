@@ -6,6 +6,7 @@ import pytest
 
 from fastsmtp import replies
 from fastsmtp.availability import Availability
+from fastsmtp.metrics import Metrics
 from fastsmtp.sinks.rabbitmq.limit import BodyLimit
 from tests.support.rabbitmq import Broker
 from tests.support.sink import on_uvloop, opened
@@ -24,6 +25,8 @@ async def test_a_406_that_lowers_the_maximum_is_logged_with_what_ehlo_says(
         for _ in range(2):
             assert await rabbit.put(bytes(3 * MIB)) is replies.TOO_LARGE
         assert rabbit.availability.maxsize == (2 * MIB - 65536) * 3 // 4
+        shown = Metrics().snapshot(rabbit.availability)
+        assert (shown["body_limit"], shown["size_limit"]) == (2 * MIB, 1523712)
     (line,) = [r.getMessage() for r in caplog.records if "406" in r.getMessage()]
     for part in (f"is {2 * MIB} bytes, not {64 * MIB}.", "SIZE 1523712", "max_message_size"):
         assert part in line

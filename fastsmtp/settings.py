@@ -379,18 +379,18 @@ class Settings:
         "text",
         "text or json; one line an event, to standard error.",
     )
-    log_messages: bool = setting(
-        "Watching",
-        values.BOOLEAN,
-        "false",
-        "A line at info for each accepted message: client, user, envelope, size, recipients, ids.",
-    )
     received_log: str = setting(
         "Watching",
         values.PATH,
         "",
         "File with one line per recipient, accepted or refused: tab-separated, or JSON where "
         "log-format is json (MailerQ's received-log-file).",
+    )
+    log_messages: bool = setting(
+        "Watching",
+        values.BOOLEAN,
+        "false",
+        "A line at info for each accepted message: client, user, envelope, size, recipients, ids.",
     )
     metrics_address: tuple[str, int] | None = setting(
         "Watching",

@@ -27,7 +27,7 @@ PROMISED = {
     "group": ("", "empty"),
     "smtp-certificate": ((), "empty"),
     "smtp-key": ((), "empty"),
-    "smtp-ciphers": ("", "the library's"),
+    "smtp-ciphers": ("", "ECDHE+AESGCM:ECDHE+CHACHA20"),
     "smtp-tls-minimum": ("1.2", "1.2"),
     "smtp-range": ((), "empty"),
     "smtp-username": ("", "empty"),
@@ -84,6 +84,7 @@ PROMISED = {
     "log-level": ("info", "info"),
     "log-format": ("text", "text"),
     "received-log": ("", "empty"),
+    "log-messages": (False, "false"),
     "metrics-address": (None, "empty"),
 }
 """Every key that is promised: its default as a value (None: see the tests below), and in words."""

@@ -183,6 +183,7 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     db = sqlite3.connect(path)
     db.execute("CREATE TABLE messages (id)")
     db.close()
+    path.chmod(0o600)
     before = path.read_bytes()
     with pytest.raises(StoreError, match=r"other\.db: this SQLite file is no queue of fastsmtp"):
         Store(str(path), create=True)

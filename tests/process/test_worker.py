@@ -141,6 +141,7 @@ def test_a_queue_file_that_cannot_be_used(tmp_path, what, expected):
         path.mkdir()
     else:
         path.write_bytes(b"no database " * 1000)
+        path.chmod(0o600)
     if what == "below a file":
         path /= "queue.db"
     daemon = Daemon(tmp_path, queue_file=path)

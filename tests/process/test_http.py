@@ -50,6 +50,7 @@ def scrape():
             ("127.0.0.1", int(sys.argv[1]))
         ) as client:
             client.sendall(b"GET /metrics HTTP/1.1\\r\\n\\r\\n")
+            client.recv(1000)
 
 for _ in range(30):
     threading.Thread(target=scrape).start()

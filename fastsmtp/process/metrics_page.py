@@ -16,7 +16,7 @@ listener without a password: bind it to loopback, or to a network that only watc
 | path | answer |
 | --- | --- |
 | `/metrics` | the metrics below, over all workers, in the text format of Prometheus |
-| `/healthz` | 200 while the supervisor lives, within a second whatever other clients do |
+| `/healthz` | 200 while the supervisor lives, within a second beside silent or scraping clients |
 | `/started` | 503 until every worker has opened its ports and has been ready for mail once, 200 \
 from then on, whatever happens later. The text names the reason |
 | `/ready` | 200 while mail can come in; 503 while no worker is up, or every worker refuses mail \

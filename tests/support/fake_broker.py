@@ -6,6 +6,7 @@ which a test may change while clients are connected. Where RabbitMQ itself shows
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 import pamqp.frame
 from pamqp import commands
@@ -21,7 +22,8 @@ class FakeBroker:
 
     def __init__(self) -> None:
         self.version = "3.10.8"
-        self.publishes = "ack"  # or "nack", "return" (then ack), "silent"
+        # "ack", "nack", "return" (then ack), "silent", or which of them by the body
+        self.publishes: str | Callable[[bytes], str] = "ack"
         self.declares = "ok"  # or "silent"; what a passive declaration gets, too
         self.missing = False  # passive declarations get a 404
         self.refusal: tuple[int, str] | None = None  # Connection.Close instead of OpenOk
@@ -58,6 +60,7 @@ class _Client:
         self.publish = commands.Basic.Publish()
         self.header: ContentHeader | None = None
         self.due = 0  # octets of the body that are still to come
+        self.body = b""
 
     async def serve(self) -> None:
         with (
@@ -83,9 +86,10 @@ class _Client:
     def take(self, channel: int, frame: object) -> None:
         """One frame of the client's."""
         if isinstance(frame, ContentHeader):
-            self.header, self.due = frame, frame.body_size
+            self.header, self.due, self.body = frame, frame.body_size, b""
         elif isinstance(frame, ContentBody):
             self.due -= len(frame.value)
+            self.body += frame.value
         elif isinstance(frame, Heartbeat):
             self.say(0, Heartbeat())
             return
@@ -100,6 +104,8 @@ class _Client:
         """A whole publish."""
         tag = self.tags[channel] = self.tags.get(channel, 0) + 1
         policy = self.broker.publishes
+        if not isinstance(policy, str):
+            policy = policy(self.body)
         if self.broker.is_blocked:
             self.say(0, commands.Connection.Blocked("low on memory"))
             return

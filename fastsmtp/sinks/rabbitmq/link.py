@@ -11,6 +11,7 @@ import random
 from aio_pika.exceptions import ChannelClosed
 
 from fastsmtp import replies
+from fastsmtp._durations import now
 from fastsmtp.background_tasks import BackgroundTasks
 from fastsmtp.sinks.rabbitmq.cluster import Cluster, public
 from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
@@ -134,7 +135,7 @@ class Link:
             about = self._cluster.describe(connection)
             self._presence.connected(self, f"{public(address)}, {about}", self._bulk)
             self.tried.set()
-            reason = await self._watch(connection, underlay)
+            reason = await self._watch(connection, underlay, public(address))
         finally:
             self._connection = None
             refused = publisher.unconfirmed if isinstance(reason, ChannelClosed) else 0
@@ -147,36 +148,40 @@ class Link:
         else:
             await self._back_off()
 
-    async def _watch(self, connection: Connection, underlay: Underlay) -> BaseException:
-        """Why the channel ended, or must end."""
+    async def _watch(self, connection: Connection, underlay: Underlay, where: str) -> BaseException:
+        """Why the channel ended, or must end: nothing on it has moved for rabbitmq-timeout."""
         publisher = self.publisher
         timeout = self._cluster.timeout
         interval = max(0.01, min(WATCH_INTERVAL, timeout / 10))
-        progress = publisher.progress
-        silent = 0.0  # seconds without progress while some is due
+        moved: tuple[int, int, int] | None = None
+        still = 0.0  # seconds without any movement while something is due
+        looked = now()
         while True:
             await asyncio.wait([underlay.closing], timeout=interval)
+            passed, looked = min(now() - looked, 2 * interval), now()
             if underlay.closing.done():
                 return underlay.reason
+            refusal = replies.NOT_STORED
             if connection.is_blocked:
                 self._presence.blocked(self)
-                publisher.settle_waiting(replies.NO_SPACE)
+                refusal = replies.NO_SPACE
+                publisher.settle_waiting(refusal)
             else:
                 self._presence.unblocked(self)
             if self._unstored.is_look_due():
                 self._others.start(self._look_for_queue(connection))
-            if publisher.is_idle or publisher.progress != progress:
-                progress, silent = publisher.progress, 0.0
-                continue
-            silent += interval
-            if silent < timeout:
-                continue
-            if not connection.is_blocked:
+            seen, moved = moved, (publisher.acks, publisher.nacks, publisher.drains)
+            still = 0.0 if publisher.is_idle or seen != moved else still + passed
+            if still >= timeout and not connection.is_blocked:
                 self._silent = publisher.unconfirmed
                 self._unstored.timed_out(self._silent, timeout)
                 return TimeoutError(f"no confirm for {timeout:g} seconds")
-            publisher.settle_sent(replies.NO_SPACE)
-            silent = 0.0
+            if still > timeout - 3 * interval and not connection.is_blocked:
+                continue  # if nothing moves now, the connection's end settles them
+            late = publisher.settle_old(looked - timeout, refusal)
+            if late and not connection.is_blocked:
+                self._unstored.timed_out(late, timeout)
+                self._unstored.late(where, late, timeout)
 
     def _on_publisher_error(self) -> None:
         """The channel's state is unknown: drop it, `_watch` sees it close."""

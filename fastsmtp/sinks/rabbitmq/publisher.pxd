@@ -15,13 +15,14 @@ cdef class Publish:
     cdef readonly Py_ssize_t position
     cdef public Reply refusal
     cdef public double begun
+    cdef readonly double put
 
     cpdef settle(self, Reply refusal)
 
 
 cdef class Publisher:
     cdef readonly BrokerCounters metrics
-    cdef readonly unsigned long long progress
+    cdef readonly unsigned long long acks, nacks, drains
     cdef readonly bint is_open
     cdef Py_ssize_t _window, _octets, _undrained
     cdef BodyLimit _limit
@@ -33,7 +34,7 @@ cdef class Publisher:
     cdef Publish _probe
     cdef tuple _shared
 
-    @cython.locals(outgoing=Outgoing, position=cython.Py_ssize_t)
+    @cython.locals(outgoing=Outgoing, position=cython.Py_ssize_t, put=double)
     cpdef put(self, message, Delivery delivery)
     cpdef acked(self, long long tag, bint multiple)
     cpdef nacked(self, long long tag, bint multiple)

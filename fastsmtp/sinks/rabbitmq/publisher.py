@@ -2,7 +2,7 @@
 
 Takes messages while a channel is attached, and gives each to its `Delivery` once. Everything put in
 one round of the event loop leaves as one buffer; large bodies leave in slices as the socket takes
-them. Opens no connection and decides nothing about time: see link.py.
+them. Opens no connection; what it counts tells channel.py whether the broker stores anything.
 """
 
 import asyncio
@@ -39,10 +39,11 @@ UNDRAINED = 256 * 1024
 class Publish:
     """One recipient's publish, from `Publisher.put` to its end."""
 
-    __slots__ = ("begun", "delivery", "outgoing", "position", "refusal", "size")
+    __slots__ = ("begun", "delivery", "outgoing", "position", "put", "refusal", "size")
 
-    def __init__(self, outgoing: Outgoing, delivery: Delivery, position: int) -> None:
+    def __init__(self, outgoing: Outgoing, delivery: Delivery, position: int, put: float) -> None:
         self.outgoing = outgoing
+        self.put = put  # monotonic, when its wait began
         self.position = position  # of the recipient in its message
         self.size = len(outgoing.prefix) + outgoing.tail.size
         self.delivery: Delivery | None = delivery  # None once settled
@@ -70,7 +71,9 @@ class Publisher:
     ) -> None:
         """`encoder` makes one for (channel, frame_max); `broken` must lead to `detach`."""
         self.metrics = metrics
-        self.progress = 0  # grows with every sign that the broker takes or confirms mail
+        self.acks = 0  # publishes that the broker confirmed, those that it returned included
+        self.nacks = 0
+        self.drains = 0  # times that the socket took a part of what is large
         self.is_open = False  # takes messages
         self._window = window  # publishes
         self._limit = limit
@@ -106,8 +109,9 @@ class Publisher:
 
     def put(self, message: Sequence[Outgoing], delivery: Delivery) -> None:
         """Take one message while `is_open`; it leaves when the loop comes round."""
+        put = now()
         for position, outgoing in enumerate(message):
-            self._waiting.append(Publish(outgoing, delivery, position))
+            self._waiting.append(Publish(outgoing, delivery, position, put))
         if not self._scheduled:
             self._schedule()
 
@@ -156,10 +160,22 @@ class Publisher:
         for publish in waiting:
             publish.settle(refusal)
 
-    def settle_sent(self, refusal: Reply) -> None:
-        """Settle what is unconfirmed; it stays in the window until the broker speaks."""
-        for publish in list(self._sent.values()):
+    def settle_old(self, before: float, refusal: Reply) -> int:
+        """Settle what was put `before` (monotonic seconds): how many publishes were not settled.
+
+        Those that were written stay in the window until the broker speaks of them.
+        """
+        old = []
+        for publish in self._sent.values():
+            if publish.put > before:
+                break
+            if publish.delivery is not None:
+                old.append(publish)
+        while self._waiting and self._waiting[0].put <= before:
+            old.append(self._waiting.popleft())
+        for publish in old:
             publish.settle(refusal)
+        return len(old)
 
     # What the broker says of publishes
 
@@ -189,17 +205,19 @@ class Publisher:
             publish = sent.pop(each, None)
             if publish is None:
                 continue
-            self.progress += 1
             self._octets -= publish.size
             if publish is self._probe:
                 self._probe = None
                 self._limit.proven = max(self._limit.proven, publish.size)
             if refusal is not None:
+                self.nacks += 1
                 metrics.broker_nacked += 1
                 self._unstored.nacked(publish.outgoing.route)
-            elif publish.refusal is None:
-                metrics.broker_confirmed += 1
-                metrics.confirm_seconds.since(publish.begun)
+            else:
+                self.acks += 1
+                if publish.refusal is None:
+                    metrics.broker_confirmed += 1
+                    metrics.confirm_seconds.since(publish.begun)
             publish.settle(refusal or publish.refusal)
         if self._waiting and not self._scheduled:
             self._schedule()
@@ -240,7 +258,7 @@ class Publisher:
         """Let others have their turn, and the socket take what was written."""
         self._undrained = 0
         if underlay.has_drained:
-            self.progress += 1
+            self.drains += 1
             self._schedule()
         else:
             self._drained = underlay.drained()
@@ -306,7 +324,7 @@ class Publisher:
         failed = drained.cancelled() or drained.exception() is not None
         if drained is self._drained and not failed:
             self._drained = None
-            self.progress += 1
+            self.drains += 1
             self._flush()
 
 

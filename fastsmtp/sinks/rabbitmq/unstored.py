@@ -96,6 +96,19 @@ class Unstored:
         for _ in range(min(publishes, IN_A_ROW)):
             self._count(f"no confirm for {seconds:g} seconds of a publish to {self._default}")
 
+    def late(self, where: str, publishes: int, seconds: float) -> None:
+        """Log that so many had no confirm in time, on a connection that goes on."""
+        self._log.event(
+            ("late", where),
+            "late: %s did not confirm a publish to %s within %g seconds, though the connection "
+            "works; publishes whose mail is answered 451 4.3.0: %d. Look at the broker's load and "
+            "disk; rabbitmq-timeout is how long fastsmtp waits",
+            where,
+            self._default,
+            seconds,
+            publishes,
+        )
+
     def explain(self, where: str, publishes: int, seconds: float, finding: str) -> None:
         """Log a timeout; `where` is the broker's address, `finding` what a look at it gave."""
         self._log.event(

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from fastsmtp.sinks.rabbitmq.limit import BodyLimit
 from fastsmtp.sinks.rabbitmq.publisher import Publisher
 from fastsmtp.sinks.rabbitmq.unstored import Unstored
 from tests.support.between import Between
+from tests.support.fake_broker import FakeBroker
 from tests.support.rabbitmq import Broker, drain, free_ports
 from tests.support.sink import Opened, eventually, on_uvloop, opened
 
@@ -407,3 +409,40 @@ async def test_what_is_said_of_an_old_channel_confirms_nothing_on_the_new_one(
         assert await asyncio.wait_for(second, 30) is None
         for connection, _ in opened:
             await connection.hang_up()
+
+
+@pytest.mark.parametrize("others", ["ack", "nack"])
+@on_uvloop
+async def test_each_message_waits_for_rabbitmq_timeout_whatever_becomes_of_others(
+    others: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with FakeBroker() as broker, opened(broker.url, "inbox", rabbitmq_timeout=1) as rabbit:
+        broker.publishes = lambda body: "silent" if body == b"mute" else others
+        begun = time.monotonic()
+        mute = [rabbit.put(b"mute")]
+        while not all(each.done() for each in mute):
+            await rabbit.put(b"x")
+            if time.monotonic() - begun < 0.5:
+                mute.append(rabbit.put(b"mute"))
+            await asyncio.sleep(0.05)  # the rate of the client
+            assert time.monotonic() - begun < 3, "rabbitmq-timeout is 1 second"
+        assert {each.result() for each in mute} == {replies.NOT_STORED}
+        assert time.monotonic() - begun < 2.5
+        assert rabbit.metrics.broker_connects == 2  # nothing was given up
+        assert any(line.startswith("late: ") for line in lines(caplog))
+        broker.publishes = "ack"
+        assert await rabbit.put(b"y") is None
+
+
+@on_uvloop
+async def test_what_waits_for_the_window_is_answered_in_time_too() -> None:
+    async with (
+        FakeBroker() as broker,
+        opened(broker.url, "inbox", rabbitmq_timeout=1, rabbitmq_throttle=1) as rabbit,
+    ):
+        broker.publishes = "silent"
+        begun = time.monotonic()
+        answers = [rabbit.put(b"x") for _ in range(5)]
+        assert set(await asyncio.gather(*answers)) == {replies.NOT_STORED}
+        assert time.monotonic() - begun < 2.5
+        assert rabbit.metrics.broker_published == 1

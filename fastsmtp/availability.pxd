@@ -3,6 +3,7 @@ from fastsmtp.replies cimport Reply
 
 
 cdef class Availability:
+    cdef public bint is_refused
     cdef object _maxsize
     cdef readonly object maxsize, body_limit
     cdef public Reply refusal, greeting

@@ -15,7 +15,16 @@ BASE64_SLACK = 64 * 1024
 class Availability:
     """Size limit, refusals and memory budget of one worker."""
 
-    __slots__ = ("_maxsize", "body_limit", "greeting", "maxsize", "memory", "refusal", "trouble")
+    __slots__ = (
+        "_maxsize",
+        "body_limit",
+        "greeting",
+        "is_refused",
+        "maxsize",
+        "memory",
+        "refusal",
+        "trouble",
+    )
 
     def __init__(self, maxsize: int, maxmemory: int = sys.maxsize) -> None:
         self._maxsize = maxsize  # bytes, smtp-maxsize
@@ -24,6 +33,7 @@ class Availability:
         self.refusal: Reply | None = None  # the answer to MAIL; None: mail may come in
         self.greeting: Reply | None = None  # said instead of 220, then the connection closes
         self.trouble = ""  # what the sink says of its refusal to an operator, without passwords
+        self.is_refused = False  # the sink's store is there, and does not let us in
         self.memory = MemoryBudget(maxmemory, maxsize)
 
     def limit_body(self, size: int) -> None:

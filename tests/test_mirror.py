@@ -62,6 +62,7 @@ ELSEWHERE = {
     "sinks.store_errors": "sinks/test_store.py",
     "sinks.store_file": "sinks/test_store.py, sinks/test_embedded.py",
     "sinks.rabbitmq.broker": "sinks/test_table.py, process/test_cli.py",
+    "sinks.rabbitmq.channel": "sinks/rabbitmq/test_failover.py, sinks/rabbitmq/test_link.py",
     "sinks.rabbitmq.examination": "process/test_cli.py",
     "sinks.rabbitmq.presence": "sinks/rabbitmq/test_link.py",
     "sinks.rabbitmq.sink": "sinks/rabbitmq/test_publisher.py",

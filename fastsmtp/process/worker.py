@@ -48,7 +48,7 @@ YOUNG_OBJECTS = 20_000
 CLOSE_TIMEOUT = 5.0
 """Seconds that the sink has to let go, once nobody waits for its answers any more."""
 
-MakeSink = Callable[[Settings, Availability, Metrics], Sink]
+MakeSink = Callable[[Settings, Availability, Metrics, int], Sink]
 
 
 def main(make_sink: MakeSink = table.make) -> int:
@@ -76,7 +76,7 @@ async def _work(job: Job, settings: Settings, make_sink: MakeSink) -> int:
         privileges.become(settings)
         counts, failures = ConnectionCounts(job.counts, job.slot), Failures(job.failures, job.slot)
         own = partial(usage, f"worker-{job.number}", job.generation)
-        worker = Worker(settings, make_sink, counts, failures, own)
+        worker = Worker(settings, make_sink, counts, failures, own, job.number - 1)
         await worker.start()
         # What is there now stays: the collector looks at what came since, and not for every batch.
         gc.freeze()
@@ -85,7 +85,8 @@ async def _work(job: Job, settings: Settings, make_sink: MakeSink) -> int:
         tell(failed=str(error))
         await _hang_up(writer)
         return 1
-    tell(ready=str(worker.sink))
+    availability = worker.availability
+    tell(ready=str(worker.sink), refused=availability.trouble if availability.is_refused else "")
     listening = asyncio.create_task(_listen(reader, worker, tell))
     await worker.run(
         [
@@ -142,11 +143,15 @@ class Worker:
         counts: ConnectionCounts,
         failures: Failures,
         usage: Callable[[], Snapshot],
+        number: int = 0,
     ) -> None:
-        """Raises OSError or ValueError where the settings can never work."""
+        """Raises OSError or ValueError where the settings can never work.
+
+        `number` counts the workers of a generation from 0.
+        """
         self.metrics = Metrics()
         self.availability = Availability(settings.smtp_maxsize, settings.smtp_maxmemory)
-        self.sink = make_sink(settings, self.availability, self.metrics)
+        self.sink = make_sink(settings, self.availability, self.metrics, number)
         self._settings = settings
         self._usage = usage  # of this process
         self._received_log = (

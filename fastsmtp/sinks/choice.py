@@ -55,10 +55,12 @@ class Choice(ABC, Generic[C]):
         return ()
 
     @abstractmethod
-    def make(self, settings: Settings, availability: Availability, counters: C) -> Sink:
+    def make(
+        self, settings: Settings, availability: Availability, counters: C, worker: int
+    ) -> Sink:
         """Make the one sink of a worker process, which adds to `counters`.
 
-        Raises OSError or ValueError.
+        `worker` counts the processes of a generation from 0. Raises OSError or ValueError.
         """
 
     @abstractmethod

@@ -39,7 +39,9 @@ class QueueFile(Choice[QueueCounters]):
             if os.path.lexists(companion):
                 yield Use("queue-file", companion, writes=True)
 
-    def make(self, settings: Settings, availability: Availability, counters: QueueCounters) -> Sink:
+    def make(
+        self, settings: Settings, availability: Availability, counters: QueueCounters, worker: int
+    ) -> Sink:
         """See `Choice.make`."""
         return Embedded(settings.queue_file, settings.queue_maxsize, availability, counters)
 

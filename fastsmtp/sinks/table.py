@@ -19,13 +19,13 @@ def chosen(settings: Settings) -> Choice[Any]:
     return next(choice for choice in SINKS if choice.is_chosen(settings))
 
 
-def make(settings: Settings, availability: Availability, metrics: Metrics) -> Sink:
+def make(settings: Settings, availability: Availability, metrics: Metrics, worker: int = 0) -> Sink:
     """Make the sink that the settings choose; `metrics` take in the counters of all sinks.
 
-    Raises OSError or ValueError.
+    `worker` counts the processes of a generation from 0. Raises OSError or ValueError.
     """
     counters = {choice: choice.counters() for choice in SINKS}
     for each in counters.values():
         metrics.include(each)
     choice = chosen(settings)
-    return choice.make(settings, availability, counters[choice])
+    return choice.make(settings, availability, counters[choice], worker)

@@ -17,8 +17,10 @@ from fastsmtp.sinks.base import Outcomes, Settle
 class Mutant(ABC):
     """The real sink, but for `put`."""
 
-    def __init__(self, settings: Settings, availability: Availability, metrics: Metrics) -> None:
-        self.sink = table.make(settings, availability, metrics)
+    def __init__(
+        self, settings: Settings, availability: Availability, metrics: Metrics, worker: int
+    ) -> None:
+        self.sink = table.make(settings, availability, metrics, worker)
 
     async def start(self) -> None:
         await self.sink.start()

@@ -6,8 +6,11 @@ from typing import NamedTuple
 import pamqp.frame
 from pamqp import commands
 
+FRAME_MAX = 131072
 HEADER_LIMIT = 65536
 RETURN_LIMIT = 774
+CONNECTION_CLOSE = struct.pack(">I", commands.Connection.Close.index)
+CHANNEL_CLOSE = struct.pack(">I", commands.Channel.Close.index)
 
 
 class Heard(NamedTuple):
@@ -36,21 +39,26 @@ def read(channel: int, data: bytes) -> Heard:
     told: list[tuple] = []
     others = b""
     reason = ""
+    closed = False
     while len(data) >= 7:
         kind, number, size = struct.unpack(">BHI", data[:7])
         frame, data = data[: size + 8], data[size + 8 :]
         whole = len(frame) == size + 8
+        if size + 8 > FRAME_MAX:
+            return Heard(told, others, True)
+        if kind == 1 and number == 0 and frame[7:11] == CONNECTION_CLOSE:
+            closed = True
         if number != channel or kind not in (1, 2, 3) or (kind == 1 and size < 4):
             others += frame
         elif kind == 2:
-            if size > HEADER_LIMIT or (whole and frame[-1] != 0xCE):
+            if closed or size > HEADER_LIMIT or (whole and frame[-1] != 0xCE):
                 return Heard(told, others, True)
             if whole:
                 told.append(("returned", frame, reason))
         elif kind == 1 and len(frame) >= 11:
             (method,) = struct.unpack(">I", frame[7:11])
             if method in (commands.Basic.Ack.index, commands.Basic.Nack.index):
-                if size != 13 or (whole and frame[-1] != 0xCE):
+                if closed or size != 13 or (whole and frame[-1] != 0xCE):
                     return Heard(told, others, True)
                 if whole:
                     found = pamqp.frame.unmarshal(frame)[2]
@@ -59,14 +67,17 @@ def read(channel: int, data: bytes) -> Heard:
                     told.append((word, tag, found.multiple))
             elif method == commands.Basic.Return.index:
                 text = frame[14 : 14 + frame[13]] if whole and size > 6 else b""
-                if size > RETURN_LIMIT or (
-                    whole and (frame[-1] != 0xCE or size <= 6 or size <= 6 + frame[13])
+                if (
+                    closed
+                    or size > RETURN_LIMIT
+                    or (whole and (frame[-1] != 0xCE or size <= 6 or size <= 6 + frame[13]))
                 ):
                     return Heard(told, others, True)
                 if whole:
                     code = int.from_bytes(frame[11:13])
                     reason = f"{code} {text.decode(errors='replace')}"
             else:
+                closed = closed or frame[7:11] == CHANNEL_CLOSE
                 others += frame
         if not whole:
             break

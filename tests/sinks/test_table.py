@@ -89,7 +89,7 @@ class ToMailbox(Choice):
     def warnings(self, settings):
         yield "a mailbox only grows"
 
-    def make(self, settings, availability, counters):
+    def make(self, settings, availability, counters, worker):
         return Mailbox(settings.mailbox, counters)
 
     async def examine(self, settings):

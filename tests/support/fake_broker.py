@@ -22,13 +22,17 @@ class FakeBroker:
 
     def __init__(self) -> None:
         self.version = "3.10.8"
-        # "ack", "nack", "return" (then ack), "silent", or which of them by the body
+        # "ack", "nack", "return" (then ack), "silent", or a lie: "too many" (acks publishes that
+        # were never made), "closed" (acks behind Channel.Close), "huge" (begins a frame of 2 GiB);
+        # or which of them by the body
         self.publishes: str | Callable[[bytes], str] = "ack"
         self.declares = "ok"  # or "silent"; what a passive declaration gets, too
         self.missing = False  # passive declarations get a 404
         self.refusal: tuple[int, str] | None = None  # Connection.Close instead of OpenOk
+        self.acks_early = False  # a publish is confirmed before its body has come
         self.is_blocked = False  # a publish gets Connection.Blocked alone
         self.seen: list[str] = []  # names of the methods that clients sent, in order
+        self.clients: list[_Client] = []
         self.tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "FakeBroker":
@@ -44,7 +48,15 @@ class FakeBroker:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.tasks.add(asyncio.create_task(_Client(self, reader, writer).serve()))
+        client = _Client(self, reader, writer)
+        self.clients.append(client)
+        self.tasks.add(asyncio.create_task(client.serve()))
+
+    def confirm_all(self) -> None:
+        """Confirm what was published in silence."""
+        for client in self.clients:
+            for channel, tag in client.tags.items():
+                client.say(channel, commands.Basic.Ack(tag, multiple=True))
 
 
 class _Client:
@@ -87,6 +99,8 @@ class _Client:
         """One frame of the client's."""
         if isinstance(frame, ContentHeader):
             self.header, self.due, self.body = frame, frame.body_size, b""
+            if self.broker.acks_early:
+                self.say(channel, commands.Basic.Ack(self.tags.get(channel, 0) + 1))
         elif isinstance(frame, ContentBody):
             self.due -= len(frame.value)
             self.body += frame.value
@@ -111,6 +125,14 @@ class _Client:
             return
         if policy == "silent":
             return
+        if policy == "huge":
+            self.writer.write(b"\x02\0\1\x7f\xff\xff\xf0" + bytes(1_000_000))
+            return
+        if policy == "too many":
+            self.say(channel, commands.Basic.Ack(tag + 1000, multiple=True))
+            return
+        if policy == "closed":
+            self.say(channel, commands.Channel.Close(*NO_SUCH_QUEUE, 60, 40))
         if policy == "return":
             exchange, key = self.publish.exchange, self.publish.routing_key
             self.say(channel, commands.Basic.Return(312, "NO_ROUTE", exchange, key))

@@ -2,13 +2,17 @@
 
 Acks, nacks and returns of one channel are told at once; every other frame goes on to whoever else
 reads the connection. Reads no socket and knows no publish. Of a frame that is not whole it keeps
-a content header at most, whatever the broker sends.
+a content header at most, whatever the broker sends. Frames that are larger than may be, and what
+is said of publishes behind the end of their channel, are errors.
 """
 
 from fastsmtp.sinks.rabbitmq.confirm_listener import ConfirmListener
 
 class Confirms:
     """Everything that one connection's broker sends goes through it."""
+
+    frame_max: int
+    """Bytes of a whole frame, as it was negotiated; 128 KiB until then."""
 
     @property
     def channel(self) -> int:

@@ -2,7 +2,8 @@
 
 Acks, nacks and returns of one channel are told at once; every other frame goes on to whoever else
 reads the connection. Reads no socket and knows no publish. Of a frame that is not whole it keeps
-a content header at most, whatever the broker sends.
+a content header at most, whatever the broker sends. Frames that are larger than may be, and what is
+said of publishes behind the end of their channel, are errors.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -19,9 +20,12 @@ cdef enum:
     CONFIRM_SIZE = 13  # class, method, delivery tag, bits
     HEADER_LIMIT = 65536  # octets; the properties of what we publish are far fewer
     RETURN_LIMIT = 774  # octets; class, method, reply-code and three strings of 255 at most
+    KEPT_LIMIT = 131072  # octets of a frame that whoever else reads keeps; methods are far smaller
     RETURN_TEXT = 6  # class, method, reply-code: what stands before the length of reply-text
 
-cdef enum Method:  # of class Basic, both as one number
+cdef enum Method:  # class and method as one number
+    CONNECTION_CLOSE = 10 << 16 | 50
+    CHANNEL_CLOSE = 20 << 16 | 40
     BASIC_RETURN = 60 << 16 | 50
     BASIC_ACK = 60 << 16 | 80
     BASIC_NACK = 60 << 16 | 120
@@ -56,6 +60,8 @@ cdef str why(const uint8_t *method, Py_ssize_t size):
 
 cdef class Confirms:
     cdef readonly uint64_t channel  # 0: none, everything is others'
+    cdef public uint64_t frame_max  # octets of a whole frame, as it was negotiated
+    cdef bint closed  # the broker has closed the channel or the connection
     cdef object listener  # None: nobody is told
     cdef bytes begun  # of a frame that is not whole enough; None where there is none
     cdef Py_ssize_t left  # octets of a frame that has begun, and is not ours
@@ -64,6 +70,7 @@ cdef class Confirms:
 
     def __cinit__(self):
         self.reason = ""
+        self.frame_max = KEPT_LIMIT
 
     def watch(self, int channel, listener):
         self.channel = channel
@@ -102,31 +109,50 @@ cdef class Confirms:
 
     cdef Fate judge(self, const uint8_t *at, Py_ssize_t length) except? UNKNOWN:
         """Whose the frame is that begins at `at`."""
-        cdef uint64_t method, size
+        cdef uint64_t method, size, channel
         if length < FRAME_START:
             return UNKNOWN
-        if not self.channel or number(at + 1, 2) != self.channel:
-            return OTHERS
+        channel = number(at + 1, 2)
         size = number(at + 3, 4)
+        if size + FRAME_OVERHEAD > self.frame_max:
+            raise ValueError(
+                f"a frame of {size + FRAME_OVERHEAD} bytes, and {self.frame_max} were negotiated"
+            )
+        if self.channel and channel == self.channel and at[0] == FRAME_BODY:
+            return NOBODYS
+        if size + FRAME_OVERHEAD > KEPT_LIMIT:
+            raise ValueError(f"a frame of {size + FRAME_OVERHEAD} bytes that is no body")
+        if channel and channel != self.channel:
+            return OTHERS
+        if at[0] == FRAME_METHOD and size >= METHOD_ID and length < FRAME_START + METHOD_ID:
+            return UNKNOWN
+        if not channel:
+            if at[0] == FRAME_METHOD and size >= METHOD_ID:
+                self.closed |= number(at + FRAME_START, 4) == CONNECTION_CLOSE
+            return OTHERS
         if at[0] == FRAME_HEADER:
             if size > HEADER_LIMIT:
                 raise ValueError("a content header that is too large")
-            return OURS
-        if at[0] == FRAME_BODY:
-            return NOBODYS
+            return self.ours()
         if at[0] != FRAME_METHOD or size < METHOD_ID:
             return OTHERS
-        if length < FRAME_START + METHOD_ID:
-            return UNKNOWN
         method = number(at + FRAME_START, 4)
+        if method == CHANNEL_CLOSE:
+            self.closed = True
         if method == BASIC_RETURN:
             if size > RETURN_LIMIT:
                 raise ValueError("a return that is too large")
-            return OURS
+            return self.ours()
         if method != BASIC_ACK and method != BASIC_NACK:
             return OTHERS
         if size != CONFIRM_SIZE:
             raise ValueError("an ack or nack of a wrong size")
+        return self.ours()
+
+    cdef Fate ours(self) except? UNKNOWN:
+        """The broker says nothing more of publishes once it has closed their channel."""
+        if self.closed:
+            raise ValueError("a confirm or return behind the close of its channel")
         return OURS
 
     cdef int tell(self, const uint8_t *at, bytes data, Py_ssize_t start, Py_ssize_t size) except -1:

@@ -31,12 +31,12 @@ class Broker(Choice[BrokerCounters]):
             )
 
     def make(
-        self, settings: Settings, availability: Availability, counters: BrokerCounters
+        self, settings: Settings, availability: Availability, counters: BrokerCounters, worker: int
     ) -> Sink:
         """See `Choice.make`."""
         from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
 
-        return RabbitMQ(settings, availability, counters)
+        return RabbitMQ(settings, availability, counters, worker)
 
     async def examine(self, settings: Settings) -> Verdict:
         """Log in at every address; takes ten seconds per address that does not answer."""

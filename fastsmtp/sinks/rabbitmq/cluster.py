@@ -6,12 +6,12 @@ Opens connections, declares what must exist, learns the limit of bodies. Keeps n
 import asyncio
 import ssl
 
-from yarl import URL
-
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.rabbitmq import underlay as underlays
 from fastsmtp.sinks.rabbitmq._amqp import Encoder
+from fastsmtp.sinks.rabbitmq.failover import Addresses, public
 from fastsmtp.sinks.rabbitmq.limit import BodyLimit
+from fastsmtp.sinks.rabbitmq.renewal import Renewal
 from fastsmtp.sinks.rabbitmq.topology import Topology
 from fastsmtp.sinks.rabbitmq.underlay import Connection, Underlay
 
@@ -19,23 +19,23 @@ OPEN_TIMEOUT = 10.0
 """Seconds for one address: connect, log in, declare, open a channel."""
 
 
-def public(address: str) -> str:
-    """An address without its password and parameters, for logs."""
-    return str(URL(address).with_password(None).with_query(None))
-
-
 class Cluster:
     """Shared by all connections of a worker."""
 
-    def __init__(self, settings: Settings, limit: BodyLimit) -> None:
-        """Raises OSError for TLS files that cannot be read, ValueError for what cannot work."""
-        self.addresses = settings.rabbitmq_address
-        self.timeout = settings.rabbitmq_timeout  # seconds without a confirm while some are due
+    def __init__(self, settings: Settings, limit: BodyLimit, worker: int = 0) -> None:
+        """Raises OSError for TLS files that cannot be read, ValueError for what cannot work.
+
+        `worker` counts from 0.
+        """
+        self.addresses = Addresses(settings.rabbitmq_address, worker)
+        self.timeout = settings.rabbitmq_timeout  # seconds that one message waits
+        self.window = settings.rabbitmq_throttle  # publishes in flight on a connection
         self.limit = limit
         self._settings = settings
         self.topology = Topology(settings)
+        self.renewal = Renewal(self.topology)
         self._context = None
-        if any(address.startswith("amqps:") for address in self.addresses):
+        if any(address.startswith("amqps:") for address in settings.rabbitmq_address):
             self._context = tls_context(settings)
 
     def encoder(self, channel: int, frame_max: int) -> Encoder:
@@ -76,7 +76,7 @@ class Cluster:
         return f"version {connection.server_version or 'unknown'}; {queue}; {self.limit}"
 
     def __str__(self) -> str:
-        return ", ".join(map(public, self.addresses))
+        return ", ".join(map(public, self._settings.rabbitmq_address))
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:

@@ -12,7 +12,8 @@ from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity
 from fastsmtp.availability import Availability
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.rabbitmq import underlay
-from fastsmtp.sinks.rabbitmq.cluster import OPEN_TIMEOUT, Cluster, public
+from fastsmtp.sinks.rabbitmq.cluster import OPEN_TIMEOUT, Cluster
+from fastsmtp.sinks.rabbitmq.failover import public
 from fastsmtp.sinks.rabbitmq.limit import BodyLimit
 from fastsmtp.sinks.rabbitmq.link import words
 from fastsmtp.sinks.rabbitmq.underlay import Connection, RefusedError, is_ours
@@ -37,11 +38,12 @@ class Examination:
         self._declares = settings.rabbitmq_declare
         self._limit = BodyLimit(settings.rabbitmq_maxsize, Availability(settings.smtp_maxsize))
         self._cluster = Cluster(settings, self._limit)
+        self._addresses = settings.rabbitmq_address
         self._topology = self._cluster.topology
 
     async def run(self) -> list[Found]:
         """One for each address, in their order."""
-        return [await self._look(address) for address in self._cluster.addresses]
+        return [await self._look(address) for address in self._addresses]
 
     async def _look(self, address: str) -> Found:
         found = Found(public(address))

@@ -1,7 +1,9 @@
-"""One connection to the broker, kept up: every address of the cluster, back-off, watch.
+"""One connection to the broker, kept up: a line of addresses, back-off, another one beside it.
 
-Gives its publisher a channel while there is one. Mail never waits for a broker that is away: it is
-settled, and the presence tells `Availability`.
+Gives its publisher a channel while there is one. Where the channel stores nothing, another address
+is tried beside it; mail goes over the new channel once it is up, and what the old one owes is
+settled on it. Mail never waits for a broker that is away: it is settled, and the presence tells
+`Availability`.
 """
 
 import asyncio
@@ -13,11 +15,19 @@ from aio_pika.exceptions import ChannelClosed
 from fastsmtp import replies
 from fastsmtp._durations import now
 from fastsmtp.background_tasks import BackgroundTasks
-from fastsmtp.sinks.rabbitmq.cluster import Cluster, public
+from fastsmtp.sinks.rabbitmq.channel import Channel
+from fastsmtp.sinks.rabbitmq.cluster import Cluster
 from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
+from fastsmtp.sinks.rabbitmq.failover import Address, first_up
 from fastsmtp.sinks.rabbitmq.presence import Presence
 from fastsmtp.sinks.rabbitmq.publisher import Publisher
-from fastsmtp.sinks.rabbitmq.underlay import Connection, RefusedError, Underlay, is_ours
+from fastsmtp.sinks.rabbitmq.underlay import (
+    Connection,
+    RefusedError,
+    Underlay,
+    ViolationError,
+    is_ours,
+)
 from fastsmtp.sinks.rabbitmq.unstored import Unstored
 
 log = logging.getLogger(__name__)
@@ -25,14 +35,16 @@ log = logging.getLogger(__name__)
 FIRST_DELAY, LAST_DELAY = 0.1, 3.0
 """Seconds between rounds over all addresses: doubled each time, less a random half."""
 
+FIRST_ROUND, LAST_ROUND = 1.0, 30.0
+"""Seconds between rounds in which every address was up and stored nothing: doubled each time."""
+
 REFUSALS = (RefusedError, ChannelClosed)
 """Errors that only a broker which was reached can give."""
 
 CANCEL_INTERVAL = 0.5
 """Seconds until a task that goes on is cancelled again."""
 
-WATCH_INTERVAL = 0.25
-"""Seconds between two looks at a connection; less where rabbitmq-timeout is short."""
+Opened = tuple[Address, Connection, Underlay]
 
 
 class Link:
@@ -44,30 +56,44 @@ class Link:
         presence: Presence,
         unstored: Unstored,
         metrics: BrokerCounters,
-        window: int,
+        number: int,
         bulk: bool = False,
+        moves: bool = True,
     ) -> None:
-        """`window` is in publishes; `bulk` where it is only for bodies that are large."""
-        self.publisher = Publisher(
-            window, cluster.limit, metrics, unstored, cluster.encoder, self._on_publisher_error
-        )
+        """`number` counts a worker's connections from 0; `bulk`: it is only for large bodies.
+
+        `moves`: another address may be tried beside the one that is connected, which changes the
+        order of messages.
+        """
         self.tried = asyncio.Event()  # every address was tried once, or one is connected
         self._cluster = cluster
         self._presence = presence
         self._unstored = unstored
         self._metrics = metrics
+        self._number = number
         self._bulk = bulk
-        self._first = 0  # index of the address to try first
+        self._moves = moves
+        self.publisher = self._make_publisher()  # takes the mail
+        self._current: Channel | None = None  # that of `publisher`
+        self._channels: set[Channel] = set()  # it, and those that still owe something
+        self._wanted = asyncio.Event()  # a channel is to be opened
+        self._seeking = False  # it is, beside the current one
+        self._tried: set[Address] = set()  # in this round, and stored nothing
+        self._next_round = 0.0  # monotonic
+        self._round_delay = FIRST_ROUND
         self._delay = FIRST_DELAY
-        self._connection: Connection | None = None
-        self._silent = 0  # publishes that had no confirm in time, which ended the connection
-        self._others = BackgroundTasks()  # beside the connection's; `close` waits for them
+        self._hasty = False  # the last channel ended at once
+        self._serving = BackgroundTasks()  # one for each channel
+        self._others = BackgroundTasks()  # beside the channels'; `close` waits for them
         self._task: asyncio.Task[None] | None = None
         self._restart: asyncio.TimerHandle | None = None
         self._closing = False
 
     def start(self) -> None:
         """Begin to connect."""
+        self._seeking = False
+        if self._current is None:
+            self._wanted.set()
         self._task = asyncio.create_task(self._run())
         self._task.add_done_callback(self._on_end)
 
@@ -77,10 +103,18 @@ class Link:
         if self._restart is not None:
             self._restart.cancel()
         while self._task is not None and not self._task.done():
-            # aiormq turns a cancellation into the error of a channel that closes meanwhile.
             self._task.cancel()
             await asyncio.wait([self._task], timeout=CANCEL_INTERVAL)
+        self._serving.cancel()
+        await self._serving.wait()
+        self.publisher.settle_waiting(replies.NOT_STORED)
         await self._others.wait()
+
+    def _make_publisher(self) -> Publisher:
+        cluster = self._cluster
+        return Publisher(
+            cluster.window, cluster.limit, self._metrics, self._unstored, cluster.encoder
+        )
 
     def _on_end(self, task: "asyncio.Task[None]") -> None:
         """The connection's task never ends by itself: somebody cancelled it, or it has an error."""
@@ -91,119 +125,190 @@ class Link:
 
     async def _run(self) -> None:
         while True:
-            connection, underlay, address = await self._connect()
-            try:
-                await self._serve(connection, underlay, address)
-            finally:
-                self._others.start(self._leave(connection, public(address), self._silent))
+            await self._wanted.wait()
+            self._wanted.clear()
+            if self._hasty:
+                self._hasty = False
+                await self._back_off()
+            await self._connect()
 
-    async def _connect(self) -> tuple[Connection, Underlay, str]:
-        """Try every address, and again after a while, until one lets us in."""
-        addresses = self._cluster.addresses
+    async def _connect(self) -> None:
+        """Try the addresses in their order, and again after a while, until one lets us in.
+
+        Where there is a channel already, once.
+        """
         while True:
-            tried, refused = [], False
-            for _ in addresses:
-                address = addresses[self._first]
-                try:
-                    return *await self._cluster.open(address), address
-                except (Exception, asyncio.CancelledError) as error:
-                    if is_ours(error):
-                        raise
-                    log.debug("connecting", exc_info=True)
-                    tried.append(f"{public(address)} ({words(error)})")
-                    refused = refused or isinstance(error, REFUSALS)
-                    self._first = (self._first + 1) % len(addresses)
+            outcome = await first_up(self._line(), self._open, self._discard)
+            opened, failed = outcome
+            if opened is not None:
+                self._use(*opened)
+                return
+            if self._current is not None:
+                self._end_round(self._current)
+                return
             self.publisher.settle_waiting(replies.NOT_STORED)
+            tried = (f"{address} ({words(error)})" for address, error in failed.items())
+            refused = any(isinstance(error, REFUSALS) for error in failed.values())
             self._presence.failed(self, ", ".join(tried), refused)
             self.tried.set()
             await self._back_off()
+
+    def _line(self) -> list[Address]:
+        """The addresses to try, in their order; beside a channel, those that may be better."""
+        line = self._cluster.addresses.line(self._number)
+        if self._current is None:
+            return line
+        taken = self._tried.union(each.address for each in self._channels if each.is_silent)
+        return [address for address in line if address not in taken]
+
+    async def _open(self, address: Address) -> Opened:
+        return address, *await self._cluster.open(address.url)
+
+    def _discard(self, attempt: "asyncio.Task[Opened]") -> None:
+        self._others.start(drop(attempt))
 
     async def _back_off(self) -> None:
         await asyncio.sleep(self._delay * random.uniform(0.5, 1))
         self._delay = min(2 * self._delay, LAST_DELAY)
 
-    async def _serve(self, connection: Connection, underlay: Underlay, address: str) -> None:
-        """Publish until the channel ends; everything on it is settled then."""
-        loop, publisher = asyncio.get_running_loop(), self.publisher
-        began = loop.time()
-        reason: BaseException | None = None
-        self._connection = connection
-        self._silent = 0
+    def _use(self, address: Address, connection: Connection, underlay: Underlay) -> None:
+        """Publish over a new channel; one that there is keeps what it has written."""
+        old = self._current
+        if old is not None:
+            why = "nacks everything" if old.is_nacking else "confirms nothing"
+            self._unstored.moved(str(old.address), why, str(address))
+            self.publisher = self._make_publisher()
+            self.publisher.adopt(old.publisher)
+            old.retire()
+        cluster, publisher = self._cluster, self.publisher
+        channel = Channel(
+            address,
+            connection,
+            underlay,
+            publisher,
+            self._presence,
+            self._unstored,
+            cluster.timeout,
+        )
+        channel.is_new = old is not None
+        self._seeking = False
+        self._current = channel
+        self._channels.add(channel)
         self._metrics.broker_connects += 1
+        publisher.attach(underlay, connection.abort)
+        cluster.renewal.add(publisher)
+        about = cluster.describe(connection)
+        self._presence.connected(self, f"{address}, {about}", self._bulk)
+        self.tried.set()
+        self._serving.start(self._serve(channel))
+
+    async def _serve(self, channel: Channel) -> None:
+        """Look after a channel until it ends; everything on it is settled then."""
+        began = now()
+        reason: BaseException | None = None
         try:
-            publisher.attach(underlay)
-            about = self._cluster.describe(connection)
-            self._presence.connected(self, f"{public(address)}, {about}", self._bulk)
-            self.tried.set()
-            reason = await self._watch(connection, underlay, public(address))
+            reason = await channel.watch(self._on_look)
+        except Exception as error:
+            log.exception("error while looking after a connection; it is given up")
+            reason = error
         finally:
-            self._connection = None
-            refused = publisher.unconfirmed if isinstance(reason, ChannelClosed) else 0
-            goes_on = publisher.detach(reason)
-            if refused and not goes_on:
-                self._unstored.refused(refused, words(reason))
-            self._presence.disconnected(self, f"{public(address)}: {words(reason)}", refused > 0)
-        if goes_on or loop.time() - began > LAST_DELAY:
-            self._delay = FIRST_DELAY
-        else:
-            await self._back_off()
+            self._end(channel, reason, now() - began)
 
-    async def _watch(self, connection: Connection, underlay: Underlay, where: str) -> BaseException:
-        """Why the channel ended, or must end: nothing on it has moved for rabbitmq-timeout."""
-        publisher = self.publisher
-        timeout = self._cluster.timeout
-        interval = max(0.01, min(WATCH_INTERVAL, timeout / 10))
-        moved: tuple[int, int, int] | None = None
-        still = 0.0  # seconds without any movement while something is due
-        looked = now()
-        while True:
-            await asyncio.wait([underlay.closing], timeout=interval)
-            passed, looked = min(now() - looked, 2 * interval), now()
-            if underlay.closing.done():
-                return underlay.reason
-            refusal = replies.NOT_STORED
-            if connection.is_blocked:
-                self._presence.blocked(self)
-                refusal = replies.NO_SPACE
-                publisher.settle_waiting(refusal)
+    def _end(self, channel: Channel, reason: BaseException | None, lasted: float) -> None:
+        """`reason` is None where the task was cancelled; `lasted` is in seconds."""
+        self._channels.discard(channel)
+        owed = channel.publisher.unconfirmed
+        refused = owed if isinstance(reason, ChannelClosed) else 0
+        goes_on = channel.publisher.detach(reason)
+        self._cluster.renewal.remove(channel.publisher)
+        if refused and not goes_on:
+            self._unstored.refused(refused, words(reason))
+        lied = isinstance(reason, ViolationError)
+        if lied:
+            self._unstored.violated(str(channel.address), words(reason))
+        if lied or (owed and not goes_on and not channel.has_stored):
+            channel.address.stored_nothing()
+        self._presence.unblocked(channel)
+        if channel is self._current:
+            self._current = None
+            self._tried.clear()
+            self._presence.disconnected(self, f"{channel.address}: {words(reason)}", refused > 0)
+            if goes_on or lasted > LAST_DELAY:
+                self._delay = FIRST_DELAY
             else:
-                self._presence.unblocked(self)
-            if self._unstored.is_look_due():
-                self._others.start(self._look_for_queue(connection))
-            seen, moved = moved, (publisher.acks, publisher.nacks, publisher.drains)
-            still = 0.0 if publisher.is_idle or seen != moved else still + passed
-            if still >= timeout and not connection.is_blocked:
-                self._silent = publisher.unconfirmed
-                self._unstored.timed_out(self._silent, timeout)
-                return TimeoutError(f"no confirm for {timeout:g} seconds")
-            if still > timeout - 3 * interval and not connection.is_blocked:
-                continue  # if nothing moves now, the connection's end settles them
-            late = publisher.settle_old(looked - timeout, refusal)
-            if late and not connection.is_blocked:
-                self._unstored.timed_out(late, timeout)
-                self._unstored.late(where, late, timeout)
+                self._hasty = True
+            self._wanted.set()
+        self._others.start(self._leave(channel))
 
-    def _on_publisher_error(self) -> None:
-        """The channel's state is unknown: drop it, `_watch` sees it close."""
-        if self._connection is not None:
-            self._connection.abort()
+    def _on_look(self, channel: Channel) -> None:
+        """Decide whether mail should go elsewhere."""
+        if self._unstored.is_look_due():
+            self._others.start(self._look_for_queue(channel.connection))
+        if channel.has_acked:
+            channel.address.stored()
+        if channel is not self._current:
+            return
+        if channel.has_acked:
+            channel.is_new = False
+            self._tried.clear()
+            self._round_delay, self._next_round = FIRST_ROUND, 0.0
+        elif channel.is_nacking or channel.is_silent:
+            self._seek(channel)
 
-    async def _leave(self, connection: Connection, where: str, silent: int) -> None:
-        """Let go of a connection; where it left `silent` publishes unconfirmed, log why first."""
+    def _seek(self, channel: Channel) -> None:
+        """Open another channel, as the current one stores nothing."""
+        if not self._moves or self._seeking or now() < self._next_round:
+            return
+        channel.address.stored_nothing()
+        # An old channel that only nacks says nothing of a new one to the same node.
+        if channel.is_silent or channel.is_new:
+            self._tried.add(channel.address)
+        if not self._line():
+            self._end_round(channel)
+            return
+        if channel.is_nacking:
+            channel.hold()
+        self._seeking = True
+        self._wanted.set()
+
+    def _end_round(self, channel: Channel) -> None:
+        """No address is better: stay, and look again after a while."""
+        if channel.is_nacking:
+            self._unstored.nacked_everywhere(self._round_delay)
+        self._seeking = False
+        self._tried.clear()
+        channel.is_new = False
+        channel.go_on()
+        self._next_round = now() + self._round_delay
+        self._round_delay = min(2 * self._round_delay, LAST_ROUND)
+
+    async def _leave(self, channel: Channel) -> None:
+        """Let go of a connection; where it left publishes unconfirmed, log why first."""
+        connection, silent = channel.connection, channel.silent
         if silent:
             finding = await self._cluster.topology.explain_silence(connection)
-            self._unstored.explain(where, silent, self._cluster.timeout, finding)
+            self._unstored.explain(str(channel.address), silent, self._cluster.timeout, finding)
             connection.abort()
         await connection.hang_up()
 
     async def _look_for_queue(self, connection: Connection) -> None:
         try:
-            if await self._cluster.topology.exists(connection):
+            if await self._cluster.renewal.look(connection):
                 self._unstored.found()
         except (Exception, asyncio.CancelledError) as error:
             if is_ours(error):
                 raise
             log.debug("looking for the queue", exc_info=True)
+
+
+async def drop(attempt: "asyncio.Task[Opened]") -> None:
+    """End an attempt to connect that nobody needs any more; aiormq may swallow cancellations."""
+    while not attempt.done():
+        attempt.cancel()
+        await asyncio.wait([attempt], timeout=CANCEL_INTERVAL)
+    if not attempt.cancelled() and attempt.exception() is None:
+        _, connection, _ = attempt.result()
+        await connection.hang_up()
 
 
 def words(error: BaseException | None) -> str:

@@ -56,6 +56,7 @@ class Presence:
             log.info("RabbitMQ: the missing connection is up")
         if bulk:
             return
+        self._availability.is_refused = False
         if not self._up:
             if self._told or not self._is_refusal:
                 log.info("RabbitMQ is %s: %s", "back" if self._told else "connected", where)
@@ -83,6 +84,7 @@ class Presence:
     def failed(self, connection: object, tried: str, refused: bool) -> None:
         """All addresses were tried in vain; `refused`: a broker was there and let us not in."""
         self._failures[connection] += 1
+        self._availability.is_refused = refused and not self._up
         if not self._up and refused:
             self._tell(f"RabbitMQ refused the connection: tried {tried}", REFUSED_HINT)
         elif not self._up:

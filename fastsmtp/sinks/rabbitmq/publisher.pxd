@@ -28,7 +28,8 @@ cdef class Publisher:
     cdef BodyLimit _limit
     cdef object _unstored, _make_encoder, _broken, _loop, _underlay, _waiting, _slices, _drained
     cdef Encoder _encoder
-    cdef bint _scheduled
+    cdef bint _scheduled, _is_partial
+    cdef int _pauses
     cdef dict _sent
     cdef long long _tag
     cdef Publish _probe
@@ -36,6 +37,7 @@ cdef class Publisher:
 
     @cython.locals(outgoing=Outgoing, position=cython.Py_ssize_t, put=double)
     cpdef put(self, message, Delivery delivery)
+    cpdef adopt(self, Publisher other)
     cpdef acked(self, long long tag, bint multiple)
     cpdef nacked(self, long long tag, bint multiple)
 

@@ -67,9 +67,8 @@ class Publisher:
         metrics: BrokerCounters,
         unstored: Unstored,
         encoder: Callable[[int, int], Encoder],
-        broken: Callable[[], None],
     ) -> None:
-        """`encoder` makes one for (channel, frame_max); `broken` must lead to `detach`."""
+        """`encoder` makes one for (channel, frame_max)."""
         self.metrics = metrics
         self.acks = 0  # publishes that the broker confirmed, those that it returned included
         self.nacks = 0
@@ -79,11 +78,12 @@ class Publisher:
         self._limit = limit
         self._unstored = unstored
         self._make_encoder = encoder
-        self._broken = broken
+        self._broken: Callable[[], None]  # given with the channel
         self._loop = asyncio.get_running_loop()
         self._underlay: Underlay | None = None
         self._waiting: deque[Publish] = deque()  # nothing of them was written
         self._scheduled = False  # `_flush` will run
+        self._pauses = 0  # reasons to begin no publish
         self._reset()
 
     def _reset(self) -> None:
@@ -93,14 +93,20 @@ class Publisher:
         self._octets = 0  # of their bodies
         self._probe: Publish | None = None  # of them, one larger than the broker has proven
         self._slices: Iterator[bytearray] | None = None  # the rest of the last one's body
+        self._is_partial = False  # that has not left whole
         self._undrained = 0  # octets written since the socket was known to have room
         self._drained: asyncio.Future[None] | None = None  # while we wait for that
         self._shared: tuple[Tail, bytearray] | None = None  # one that is a single slice, its frames
 
     @property
-    def is_idle(self) -> bool:
-        """Nothing waits, nothing is unconfirmed."""
-        return not self._sent and not self._waiting
+    def is_owed(self) -> bool:
+        """Something is unconfirmed, or waits, and not for us."""
+        return bool(self._sent) or (bool(self._waiting) and not self._pauses)
+
+    @property
+    def is_writing_first(self) -> bool:
+        """The only one that is unconfirmed is still on its way into the socket."""
+        return len(self._sent) == 1 and (self._slices is not None or self._drained is not None)
 
     @property
     def unconfirmed(self) -> int:
@@ -115,9 +121,10 @@ class Publisher:
         if not self._scheduled:
             self._schedule()
 
-    def attach(self, underlay: Underlay) -> None:
-        """Begin to publish over this new channel."""
+    def attach(self, underlay: Underlay, broken: Callable[[], None]) -> None:
+        """Begin to publish over this new channel; `broken` must lead to `detach`."""
         self._underlay = underlay
+        self._broken = broken
         self._encoder = self._make_encoder(underlay.number, underlay.frame_max)
         underlay.listen(self)
         self.is_open = True
@@ -152,6 +159,22 @@ class Publisher:
         underlay, self._underlay = self._underlay, None
         if underlay is not None:
             underlay.listen(None)
+
+    def adopt(self, other: "Publisher") -> None:
+        """Take over what another one has not begun to write, and the mail that comes."""
+        other.is_open = False
+        self._waiting, other._waiting = other._waiting, self._waiting
+        self.is_open = True
+
+    def pause(self) -> None:
+        """Begin no publish until `resume` was called as often; what is put waits."""
+        self._pauses += 1
+
+    def resume(self) -> None:
+        """See `pause`."""
+        self._pauses -= 1
+        if not self._scheduled:
+            self._schedule()
 
     def settle_waiting(self, refusal: Reply) -> None:
         """Settle what was not written yet; take no more unless a channel is attached."""
@@ -199,6 +222,9 @@ class Publisher:
             self._unstored.returned(reason, publish.outgoing.route)
 
     def _confirm(self, tag: int, multiple: bool, refusal: Reply | None) -> None:
+        """Raises ValueError for a publish that the broker cannot have."""
+        if tag < 1 or tag > self._tag or (tag == self._tag and self._is_partial):
+            raise ValueError(f"publish {tag} is confirmed, and {self._tag} have begun")
         sent, metrics = self._sent, self.metrics
         tags = _up_to(tag, sent) if multiple else [tag]
         for each in tags:
@@ -246,7 +272,8 @@ class Publisher:
         frames = next(self._slices, None) if self._slices is not None else None
         if frames is None:
             self._slices = None
-            self._fill()
+            if not self._pauses:
+                self._fill()
             if not self._encoder.size:
                 return False
             frames = self._encoder.take()
@@ -295,6 +322,7 @@ class Publisher:
                 outgoing.route,
             ):
                 self._slices = self._slice(outgoing.tail)
+                self._is_partial = True
                 return
 
     def _fits(self, publish: Publish) -> bool:
@@ -311,11 +339,14 @@ class Publisher:
         rest = Reader(tail)
         if tail.size > SLICE:
             while rest.left:
-                yield self._encoder.slice(rest, SLICE)
+                frames = self._encoder.slice(rest, SLICE)
+                self._is_partial = rest.left > 0
+                yield frames
             return
         shared = self._shared
         if shared is None or shared[0] is not tail:
             shared = self._shared = (tail, self._encoder.slice(rest, SLICE))
+        self._is_partial = False
         yield shared[1]
         if not self._waiting or self._waiting[0].outgoing.tail is not tail:
             self._shared = None

@@ -33,11 +33,13 @@ class RabbitMQ:
         settings: Settings,
         availability: Availability,
         metrics: BrokerCounters,
+        worker: int = 0,
         *,
         in_order: bool = False,
     ) -> None:
         """Raises OSError or ValueError where it can never work as configured.
 
+        `worker` counts from 0: each begins at another address.
         `in_order`: mail reaches the broker in the order of `put`, over one connection; so large
         bodies keep the others, and where they are compressed the event loop, waiting.
         """
@@ -46,7 +48,7 @@ class RabbitMQ:
         self._settings = settings
         self._metrics = metrics
         self._limit = BodyLimit(settings.rabbitmq_maxsize, availability)
-        self._cluster = Cluster(settings, self._limit)
+        self._cluster = Cluster(settings, self._limit, worker)
         self._presence = Presence(availability, metrics)
         self._unstored = Unstored(settings, metrics)
         self._in_order = in_order
@@ -67,9 +69,9 @@ class RabbitMQ:
         self._loop = asyncio.get_running_loop()
         self._presence.start()
         publishers = 1 if self._in_order else self._settings.rabbitmq_publishers
-        self._links = [self._link() for _ in range(publishers)]
+        self._links = [self._link(number) for number in range(publishers)]
         if not self._in_order:
-            self._bulk = self._link(bulk=True)
+            self._bulk = self._link(publishers, bulk=True)
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 await self.tried()
@@ -81,9 +83,16 @@ class RabbitMQ:
         for link in self._all_links():
             await link.tried.wait()
 
-    def _link(self, bulk: bool = False) -> Link:
-        window = self._settings.rabbitmq_throttle
-        link = Link(self._cluster, self._presence, self._unstored, self._metrics, window, bulk)
+    def _link(self, number: int, bulk: bool = False) -> Link:
+        link = Link(
+            self._cluster,
+            self._presence,
+            self._unstored,
+            self._metrics,
+            number,
+            bulk,
+            moves=not self._in_order,
+        )
         link.start()
         return link
 

@@ -54,6 +54,7 @@ class Topology:
         self._flushed = asyncio.Event()  # no new queue is on its way to the broker's disk
         self._flushed.set()
         self.is_missing = False  # nobody declares the queue, and it was not there when last seen
+        self.declares = settings.rabbitmq_declare
         self.exchange = settings.rabbitmq_exchange
         self.queue = settings.rabbitmq_inbox
         try:
@@ -77,7 +78,7 @@ class Topology:
 
     async def declare(self, connection: AbstractConnection) -> None:
         """Make what is missing; raises ChannelClosed where there is no exchange to publish to."""
-        if not self._settings.rabbitmq_declare:
+        if not self.declares:
             if self.exchange:
                 await self.find_exchange(connection)
             self.is_missing = not await self.exists(connection)

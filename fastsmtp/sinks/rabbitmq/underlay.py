@@ -19,7 +19,7 @@ import logging
 import ssl
 from collections.abc import Iterable
 from importlib.metadata import version
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import aio_pika
 import pamqp.frame
@@ -45,6 +45,9 @@ WORKING = {"aio-pika": (10, 2, 1), "aiormq": (7, 2, 4), "pamqp": (4, 0, 1)}
 
 OPENING_LIMIT = 64 * 1024
 """Octets that are kept of what the broker says until the connection is up."""
+
+FRAME_LIMIT = 2**32 + 7
+"""Octets of the largest frame that can be written down: no maximum was negotiated."""
 
 METHOD_FRAME = b"\x01"
 """First octet of a broker's answer."""
@@ -75,6 +78,10 @@ CLOSE_TIMEOUT = 3.0
 
 class UnderlayError(RuntimeError):
     """aiormq is not as expected."""
+
+
+class ViolationError(ConnectionError):
+    """The broker said what it may not say; nothing of this connection counts any more."""
 
 
 class RefusedError(ConnectionError):
@@ -108,6 +115,8 @@ class _Reader(asyncio.StreamReader):
     """What aiormq reads: everything but the confirms of publishes."""
 
     opening: bytes | None = b""  # all that came until the connection was up; None afterwards
+    violation: ViolationError | None = None
+    transport: asyncio.WriteTransport
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
@@ -115,14 +124,28 @@ class _Reader(asyncio.StreamReader):
         self._loop = loop
         self._heard = loop.time()  # when aiormq last had something to read
 
+    def set_transport(self, transport: asyncio.BaseTransport) -> None:
+        """Called before anything comes."""
+        super().set_transport(transport)
+        self.transport = cast(asyncio.WriteTransport, transport)
+
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         """Called by the transport's protocol with all that comes, as bytes."""
-        others = self.confirms.take(bytes(data))
+        if self.exception() is not None:
+            return
+        data = bytes(data)
         if self.opening is not None:
-            self.opening = (self.opening + others)[:OPENING_LIMIT]
-            if self.opening and not self.opening.startswith(METHOD_FRAME):
+            self.opening = (self.opening + data)[:OPENING_LIMIT]
+            if not self.opening.startswith(METHOD_FRAME):
                 self.set_exception(ConnectionError(NO_AMQP))
                 return
+        try:
+            others = self.confirms.take(data)
+        except ValueError as error:
+            self.violation = ViolationError(f"RabbitMQ does not speak AMQP 0-9-1: {error}")
+            self.set_exception(self.violation)
+            self.transport.abort()
+            return
         now = self._loop.time()
         if others:
             super().feed_data(others)
@@ -238,6 +261,8 @@ async def connect(url: str, context: ssl.SSLContext | None) -> Connection:
     except BaseException as error:
         connection.abort()
         await connection.hang_up()
+        if connection.ends.writer is not None and connection.ends.reader.violation is not None:
+            raise connection.ends.reader.violation from error
         if isinstance(error, ProbableAuthenticationError):
             raise RefusedError(str(error)) from error
         if isinstance(error, Exception) and (words := connection.ends.foreign()):
@@ -246,7 +271,10 @@ async def connect(url: str, context: ssl.SSLContext | None) -> Connection:
         if isinstance(error, InvalidFrameError) and (words := connection.ends.last_words()):
             raise RefusedError(words) from error
         raise
-    connection.ends.reader.opening = None
+    assert connection.transport is not None
+    reader, tune = connection.ends.reader, connection.transport.connection.connection_tune
+    reader.opening = None
+    reader.confirms.frame_max = tune.frame_max or FRAME_LIMIT
     return connection
 
 
@@ -274,6 +302,7 @@ class Underlay:
         assert transport.writer is not None
         self._writer = transport.writer
         self._transport = transport.writer.transport
+        self._reader = transport.reader
         self._confirms = transport.reader.confirms
         self.number = channel.number
         self.frame_max = channel.connection.connection_tune.frame_max  # octets
@@ -290,6 +319,8 @@ class Underlay:
     @property
     def reason(self) -> BaseException:
         """Why the channel is gone."""
+        if self._reader.violation is not None:
+            return self._reader.violation
         error = None if self.closing.cancelled() else self.closing.exception()
         return error or ConnectionError("channel closed")
 

@@ -2,7 +2,7 @@
 
 Returned (unroutable), nacked, refused, or not confirmed in time. The log gets one line per minute
 and reason at most; the metrics keep the last few, from which `/ready` is decided. Says when to look
-whether a missing queue is back; looks at nothing itself. Publishes that succeed cost nothing here.
+for a missing queue; looks at nothing itself. Publishes that succeed cost nothing here.
 """
 
 import logging
@@ -48,12 +48,12 @@ class Unstored:
         else:
             what = f"queue {key!r} is missing"
             remedy = "create the queue"
-            if route is None:
-                if not self._missing_at:
-                    self._next_look = now() + RECHECK
-                self._missing_at = now()
+        if route is None and (self._declares or not exchange):
+            if not self._missing_at:
+                self._next_look = now() + (0.0 if self._declares else RECHECK)
+            self._missing_at = now()
         if self._declares and route is None:
-            remedy += ", or let fastsmtp do so with fastsmtp reload"
+            remedy = "fastsmtp declares it anew"
         self._count(f"{UNROUTABLE}: {what} ({reason})")
         self._log.event(
             ("returned", route, reason),
@@ -75,6 +75,36 @@ class Unstored:
             "queue is full and its overflow is reject-publish, or fewer than a majority of a "
             "quorum queue's members are up. Mail is answered 451 4.3.0",
             target,
+        )
+
+    def nacked_everywhere(self, seconds: float) -> None:
+        """A new connection to each address that is up was nacked too; the next are in `seconds`."""
+        self._log.event(
+            "nacked everywhere",
+            "nacked: new connections to all addresses of RabbitMQ that are up store nothing in %s "
+            "either; the connection stays, and others are tried after %g seconds, then less often",
+            self._default,
+            seconds,
+        )
+
+    def moved(self, where: str, why: str, to: str) -> None:
+        """Mail goes to another address, as this one stores nothing."""
+        self._log.event(
+            ("moved", where, why),
+            "RabbitMQ at %s %s: mail goes to %s now",
+            where,
+            why,
+            to,
+        )
+
+    def violated(self, where: str, reason: str) -> None:
+        """A broker said what it may not say; its connection is closed."""
+        self._log.event(
+            ("violated", where),
+            "violation: the connection to %s is closed, and nothing that it says later counts: %s. "
+            "Is it RabbitMQ, and does nothing between change what it says?",
+            where,
+            reason,
         )
 
     def refused(self, publishes: int, reason: str) -> None:
@@ -139,7 +169,10 @@ class Unstored:
         """The queue is there: what found none is past."""
         if self._missing_at:
             self._missing_at = 0.0
-            log.info("RabbitMQ has the queue %r: mail goes there again", self._default.routing_key)
+            how = ", declared anew" if self._declares else ""
+            log.info(
+                "RabbitMQ has the queue %r%s: mail goes there again", self._default.routing_key, how
+            )
             failures = self._metrics.failures
             others = [failure for failure in failures if not failure[1].startswith(UNROUTABLE)]
             failures.clear()

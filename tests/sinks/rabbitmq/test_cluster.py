@@ -9,7 +9,8 @@ import pytest
 
 from fastsmtp import replies
 from fastsmtp.settings import Settings
-from fastsmtp.sinks.rabbitmq.cluster import public, tls_context
+from fastsmtp.sinks.rabbitmq.cluster import tls_context
+from fastsmtp.sinks.rabbitmq.failover import public
 from tests.support.rabbitmq import Broker, drain, free_ports
 from tests.support.sink import on_uvloop, opened
 

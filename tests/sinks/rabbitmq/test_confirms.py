@@ -60,12 +60,13 @@ def read(*parts: bytes) -> oracle.Heard:
 
 
 CLOSE = commands.Channel.Close(406, "PRECONDITION_FAILED", 60, 40)
+CONNECTION_CLOSE = commands.Connection.Close(320, "CONNECTION_FORCED", 0, 0)
 OTHERS = [
     HEARTBEAT,
     frame(commands.Connection.Blocked("memory"), 0),
     frame(commands.Connection.Unblocked(), 0),
-    frame(CLOSE),
     frame(commands.Channel.CloseOk()),
+    frame(CLOSE, 3),
     frame(commands.Confirm.SelectOk()),
     ack(7, channel=0),
     ack(7, channel=2),
@@ -157,6 +158,12 @@ MALFORMED = {
     "a return without a reason": b"\x01\x01\x02\0\0\0\x06\0\x3c\0\x32\x01\x38\xce",
     "a return whose reason ends too late": b"\x01\x01\x02\0\0\0\x09\0\x3c\0\x32\x01\x38\x03ab\xce",
     "a header too large": b"\x02\x01\x02\0\x01\0\x01",
+    "a frame larger than 128 KiB": b"\x03\x01\x02\0\x01\xff\xf9",
+    "a frame of 2 GB on another channel": b"\x02\0\x01\x7f\xff\xff\xff",
+    "a method of 2 GB on channel 0": b"\x01\0\0\x7f\xff\xff\xff",
+    "an ack behind the channel's close": frame(CLOSE) + ack(2),
+    "a nack behind the connection's close": frame(CONNECTION_CLOSE, 0) + nack(2),
+    "a return behind the channel's close": frame(CLOSE) + HEARTBEAT + returned("a"),
 }
 
 
@@ -179,26 +186,32 @@ def test_what_the_listener_raises_is_raised() -> None:
         confirms.take(ack(1))
 
 
-@pytest.mark.parametrize(
-    ("begin", "passes"),
-    [
-        (b"\x03\x01\x02\xff\xff\xff\xff", False),
-        (b"\x03\0\x01\xff\xff\xff\xff", True),
-    ],
-    ids=["a body", "of another channel"],
-)
-def test_a_frame_of_4_gb_is_not_kept(begin: bytes, passes: bool) -> None:
+def test_the_body_of_a_large_frame_is_not_kept() -> None:
     confirms = Confirms()
+    confirms.frame_max = 2**32 + 7
     confirms.watch(OURS, Told())
     part = ack(1) * 3000
     tracemalloc.start()
     try:
-        assert confirms.take(begin) == (begin if passes else b"")
+        assert confirms.take(b"\x03\x01\x02\xff\xff\xff\xff") == b""
         for _ in range(1000):
-            assert confirms.take(part) == (part if passes else b"")
+            assert confirms.take(part) == b""
         assert tracemalloc.get_traced_memory()[1] < 4 * len(part)
     finally:
         tracemalloc.stop()
+
+
+def test_a_large_frame_that_others_would_keep_is_an_error_whatever_was_negotiated() -> None:
+    confirms = Confirms()
+    confirms.frame_max = 2**32 + 7
+    confirms.watch(OURS, Told())
+    with pytest.raises(ValueError, match="no body"):
+        confirms.take(b"\x03\0\x01\xff\xff\xff\xff")
+
+
+def test_what_goes_on_before_the_close_is_told() -> None:
+    heard = read(ack(1) + frame(CLOSE) + HEARTBEAT)
+    assert heard == ([("acked", 1, False)], frame(CLOSE) + HEARTBEAT, False)
 
 
 def test_of_a_frame_that_is_ours_no_more_than_a_header_is_kept() -> None:
@@ -224,7 +237,7 @@ FRAME = st.one_of(
     st.builds(nack, TAG, st.booleans(), st.booleans()),
     st.builds(lambda name, body, channel: returned(name, *body, channel=channel), NAME,
               st.lists(st.binary(min_size=1, max_size=40), max_size=3), CHANNEL),
-    st.sampled_from(OTHERS),
+    st.sampled_from([*OTHERS, frame(CLOSE), frame(CONNECTION_CLOSE, 0)]),
     st.builds(lambda octets, at, value: octets[:at] + bytes([value]) + octets[at + 1:],
               st.sampled_from([ack(1), nack(2), header(), returned("x", b"yz")]),
               st.integers(0, 30), st.integers(0, 255)),

@@ -119,8 +119,11 @@ async def test_the_same_message_twice_is_unroutable_twice(broker: Broker, queue:
 
 
 @on_uvloop
-async def test_a_queue_deleted_under_way_is_unroutable(broker: Broker, queue: str) -> None:
-    async with opened(broker.url, queue) as rabbit:
+async def test_a_queue_deleted_under_way_is_unroutable_until_somebody_makes_it(
+    broker: Broker, queue: str
+) -> None:
+    await declare(broker.url, queue)
+    async with opened(broker.url, queue, rabbitmq_declare=False) as rabbit:
         assert await rabbit.put(b"x") is None
         assert len(await drain(broker.url, queue)) == 1
         broker.ctl("delete_queue", queue)

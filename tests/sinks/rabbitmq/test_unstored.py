@@ -198,7 +198,9 @@ async def test_nobody_looks_for_a_queue_that_is_there(monkeypatch: pytest.Monkey
     monkeypatch.setattr(unstored, "RECHECK", 0.1)
     async with FakeBroker() as broker, opened(broker.url, "inbox") as rabbit:
         broker.publishes = "nack"
-        await rabbit.put(b"x")
+        assert await rabbit.put(b"x") is replies.NOT_STORED
+        broker.publishes = "ack"
+        assert await rabbit.put(b"x") is None
         declared = broker.seen.count("Queue.Declare")
         await asyncio.sleep(1)  # when it would have looked ten times
         assert broker.seen.count("Queue.Declare") == declared

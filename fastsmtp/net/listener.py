@@ -46,6 +46,8 @@ SO_ATTACH_FILTER = 26
 class ListenError(OSError):
     """A port cannot be listened on; the text says which, why and what to do."""
 
+    is_taken = False  # another socket has it
+
 
 def bind(addresses: tuple[str, ...], ports: tuple[int, ...]) -> list[socket.socket]:
     """Listening sockets on all `addresses` (none: every one, IPv4 and IPv6) and `ports`.
@@ -84,7 +86,9 @@ def _bind(address: str, port: int, *, optional: bool) -> socket.socket | None:
         listening.close()
         if optional and error.errno == errno.EADDRNOTAVAIL:
             return None
-        raise ListenError(_why(address, port, error)) from None
+        failed = ListenError(_why(address, port, error))
+        failed.is_taken = error.errno == errno.EADDRINUSE
+        raise failed from None
     return listening
 
 

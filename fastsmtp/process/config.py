@@ -73,15 +73,17 @@ def load(
     environment: Mapping[str, str] | None = None,
     options: Iterable[tuple[str, str]] = (),
     default_file: str = DEFAULT_FILE,
+    allow_empty: bool = True,
 ) -> tuple[Settings, list[str]]:
     """Read every source; gives the settings and the warnings, one line each.
 
-    `options` are the (key, text) pairs of the command line. `default_file` need not exist.
+    `options` are the (key, text) pairs of the command line. `default_file` need not exist. An empty
+    file is an error unless `allow_empty`: it may be one that is about to be written.
     Raises ConfigError with every error at once.
     """
     found = _Findings()
     for path in files if _missing(default_file) else [default_file, *files]:
-        _take(_file(path, found), found)
+        _take(_file(path, found, allow_empty), found)
     _take(_environment(environment or {}, found), found)
     _take([Given("command line", key, text.strip()) for key, text in options], found)
     _limit_connections(found)
@@ -107,12 +109,17 @@ def _missing(path: str) -> bool:
     return False
 
 
-def _file(path: str, found: _Findings) -> Iterator[Given]:
+def _file(path: str, found: _Findings, allow_empty: bool) -> Iterator[Given]:
     try:
         content = _content(path)
     except ValueError as error:
         found.errors.append(f"{path}: expected {error}")
         return
+    if not content.strip() and not allow_empty:
+        found.errors.append(
+            f"{path}: expected settings, found an empty file; if that is meant: "
+            "fastsmtp reload --force"
+        )
     for number, line in enumerate(content.split("\n"), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue

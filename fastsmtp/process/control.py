@@ -25,8 +25,11 @@ PREFIX = "fastsmtp-supervisor-"
 TEMPORARY = "fastsmtp-"
 """Beginning of the name of a folder for one socket, where there is no better place."""
 
-Command = Callable[[], Awaitable[tuple[int, list[str]]]]
-"""Does the work; gives the exit status and what to print."""
+Command = Callable[[bool], Awaitable[tuple[int, list[str]]]]
+"""Does the work, by force if True; gives the exit status and what to print."""
+
+LINES = {b"reload\n": False, b"reload --force\n": True}
+"""What may be asked for, and whether by force."""
 
 
 @contextlib.asynccontextmanager
@@ -39,8 +42,8 @@ async def listening(reload: Command) -> AsyncIterator[None]:
                 return
             async with asyncio.timeout(5):
                 line = await reader.readline()
-            if line == b"reload\n":
-                status, said = await reload()
+            if line in LINES:
+                status, said = await reload(LINES[line])
             else:
                 status, said = 1, ["it knows no such command"]
             writer.write("".join(f"{each}\n" for each in [*said, status]).encode())
@@ -141,7 +144,7 @@ def _reachable(pid: int, path: str) -> str:
     return ""
 
 
-def ask_to_reload(pid: int) -> tuple[int, list[str]]:
+def ask_to_reload(pid: int, force: bool) -> tuple[int, list[str]]:
     """Tell the supervisor `pid` to reload and wait until it has; gives its status and words.
 
     Raises OSError where it is not there or does not answer.
@@ -154,7 +157,7 @@ def ask_to_reload(pid: int) -> tuple[int, list[str]]:
         connection.connect(next(filter(None, paths)))
         if _peer(connection)[0] != pid:
             raise PermissionError("another process has taken its name")
-        connection.sendall(b"reload\n")
+        connection.sendall(next(line for line, forces in LINES.items() if forces == force))
         with connection.makefile() as answer:
             lines = answer.read().splitlines()
     if not lines:

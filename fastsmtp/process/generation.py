@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from fastsmtp.background_tasks import BackgroundTasks
 from fastsmtp.net import connection_counts, failures
@@ -18,8 +18,15 @@ log = logging.getLogger(__name__)
 FIRST_DELAY, LAST_DELAY = 0.1, 30.0
 """Seconds until a worker that died is replaced: doubled while they die young."""
 
+DELAY_BESIDE = 0.8
+"""Seconds at most while another worker accepts mail: the settings do not kill this one."""
+
 YOUNG = 10.0
 """Seconds that a worker must live to be no sign of something lasting."""
+
+
+Look = Callable[[list[WorkerProcess]], Awaitable[None]]
+"""Looks at workers that are ready; raises WorkerError where they must not begin."""
 
 
 class Slots:
@@ -78,12 +85,16 @@ class Generation:
         """Workers that have not been ready for mail since they were started."""
         return self._size - sum(worker.was_ready for worker in self.workers)
 
-    async def start(self) -> None:
-        """Start all workers; none accepts before all can. Raises WorkerError; none is left then."""
+    async def start(self, look: Look) -> None:
+        """Start all workers; none accepts before all can, and `look` has seen them.
+
+        Raises WorkerError; none is left then.
+        """
         try:
             started = [await self._start_worker(number) for number in range(1, self._size + 1)]
             for worker in started:
                 await worker.wait_ready()
+            await look(started)
         except BaseException:
             self.kill()
             await self.wait()
@@ -160,6 +171,8 @@ class Generation:
                 return
             name = f"worker {worker.job.number}"
             was = f"{name} (process {worker.pid}) {worker.how_it_ended}"
+            if any(other.accepting for other in self.workers):
+                delay = min(delay, DELAY_BESIDE)
             log.error("%s; another starts in %g s", was, delay)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), delay)

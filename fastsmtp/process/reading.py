@@ -29,12 +29,16 @@ class Sources:
     options: Sequence[tuple[str, str]]  # of the command line: key, text
 
 
-async def read_again(sources: Sources) -> tuple[dict[str, str], list[str]]:
-    """The text of every setting, and warnings; raises ConfigError."""
+async def read_again(sources: Sources, force: bool) -> tuple[dict[str, str], list[str]]:
+    """The text of every setting, and warnings; raises ConfigError.
+
+    Without `force` an empty file is an error.
+    """
+    job = asdict(sources) | {"force": force}
     reader = await asyncio.create_subprocess_exec(*COMMAND, stdin=PIPE, stdout=PIPE, stderr=PIPE)
     try:
         async with asyncio.timeout(TIMEOUT):
-            out, err = await reader.communicate(json.dumps(asdict(sources)).encode())
+            out, err = await reader.communicate(json.dumps(job).encode())
     except TimeoutError:
         raise ConfigError([f"reading the configuration took over {TIMEOUT:g} s"], []) from None
     finally:
@@ -56,7 +60,12 @@ def main() -> None:
     sources = json.load(sys.stdin)
     found: dict[str, object] = {"settings": {}, "warnings": [], "errors": []}
     try:
-        settings, found["warnings"] = config.load(sources["files"], os.environ, sources["options"])
+        settings, found["warnings"] = config.load(
+            sources["files"],
+            os.environ,
+            sources["options"],
+            allow_empty=sources.get("force", True),  # an older supervisor does not say
+        )
         found["settings"] = config.texts(settings)
     except ConfigError as error:
         found["errors"], found["warnings"] = error.errors, error.warnings

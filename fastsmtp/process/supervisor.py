@@ -6,8 +6,10 @@ begun. Whatever is wrong with the new one is told, and nothing changes.
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
+from functools import partial
 
 from setproctitle import setproctitle
 
@@ -15,10 +17,10 @@ from fastsmtp.background_tasks import BackgroundTasks
 from fastsmtp.counters import Snapshot
 from fastsmtp.net import tls
 from fastsmtp.net.auth import backends
-from fastsmtp.net.listener import place
+from fastsmtp.net.listener import ListenError, place
 from fastsmtp.process import config, control, logs, systemd
 from fastsmtp.process.config import ConfigError
-from fastsmtp.process.generation import Generation, Slots
+from fastsmtp.process.generation import Generation, Look, Slots
 from fastsmtp.process.http import Site
 from fastsmtp.process.reading import Sources, read_again
 from fastsmtp.process.sockets import Sockets
@@ -29,6 +31,12 @@ from fastsmtp.settings import Settings
 from fastsmtp.sinks import table
 
 log = logging.getLogger(__name__)
+
+PORT_TIMEOUT = 5.0
+"""Seconds that a start waits for ports: workers whose supervisor was killed give them up."""
+
+PORT_INTERVAL = 0.05
+"""Seconds between two attempts to bind them."""
 
 AFTER_GRACE = 15.0
 """Seconds after smtp-grace in which workers let go of broker and queue; then they are killed."""
@@ -66,7 +74,8 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         try:
             async with self._changing:
-                await self._begin(1, self._settings, config.texts(self._settings))
+                await self._wait_for_ports()
+                await self._begin(1, self._settings, config.texts(self._settings), _no_look)
         except (OSError, WorkerError) as error:
             self._sockets.reduce(None)
             if self._stopping.is_set():
@@ -80,15 +89,30 @@ class Supervisor:
             await self._stopping.wait()
         return await self._shut_down()
 
-    async def reload(self) -> tuple[int, list[str]]:
+    async def _wait_for_ports(self) -> None:
+        """Bind the sockets, or raise ListenError where somebody else keeps a port."""
+        deadline = asyncio.get_running_loop().time() + PORT_TIMEOUT
+        while True:
+            try:
+                self._sockets.extend(self._settings)
+                return
+            except ListenError as error:
+                if not error.is_taken or asyncio.get_running_loop().time() > deadline:
+                    raise
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), PORT_INTERVAL)
+                raise WorkerError("fastsmtp is stopping")
+
+    async def reload(self, force: bool = False) -> tuple[int, list[str]]:
         """Read everything anew and let new workers take over; gives exit status and words.
 
-        Where anything is wrong nothing changes: status 2 for the configuration, else 1.
+        Where anything is wrong nothing changes: status 2 for the configuration, else 1. `force`: an
+        empty configuration file, and a broker that lets only the old workers in, are not wrong.
         """
         async with self._changing:
             systemd.reloading()
             try:
-                said = await self._reload()
+                said = await self._reload(force)
                 self._supervision.reloaded(True)
                 return 0, said
             except ConfigError as error:
@@ -103,11 +127,12 @@ class Supervisor:
                 log.error("reload refused, nothing has changed: %s", line)
             return status, [*(f"error: {line}" for line in why), "nothing has changed"]
 
-    async def _reload(self) -> list[str]:
-        texts, warnings = await read_again(self._sources)
+    async def _reload(self, force: bool) -> list[str]:
+        texts, warnings = await read_again(self._sources, force)
         settings = config.from_texts(texts)
         old = self._generations[-1]
-        new = await self._begin(old.number + 1, settings, texts)
+        look = _no_look if force else partial(_look_at_login, old)
+        new = await self._begin(old.number + 1, settings, texts, look)
         self._settings = settings
         logs.setup(settings)
         await old.retire()
@@ -117,7 +142,9 @@ class Supervisor:
         said = self._tell_ready(f"reloaded, generation {new.number}")
         return [*(f"warning: {line}" for line in warnings), said]
 
-    async def _begin(self, number: int, settings: Settings, texts: dict[str, str]) -> Generation:
+    async def _begin(
+        self, number: int, settings: Settings, texts: dict[str, str], look: Look
+    ) -> Generation:
         """A generation that accepts mail; raises OSError or WorkerError, and leaves nothing."""
         bound = self._sockets.extend(settings)
         generation = Generation(number, settings, texts, bound, self._slots, self._on_worker_end)
@@ -125,7 +152,7 @@ class Supervisor:
             async with self._site.moved(settings.metrics_address):
                 if self._stopping.is_set():
                     raise WorkerError("fastsmtp is stopping")
-                self._beginning = asyncio.create_task(generation.start())
+                self._beginning = asyncio.create_task(generation.start(look))
                 await self._beginning
         except asyncio.CancelledError:
             self._reduce_sockets()
@@ -252,6 +279,21 @@ class Supervisor:
         self._stopping.set()
         if self._beginning is not None:
             self._beginning.cancel()
+
+
+async def _no_look(workers: list[WorkerProcess]) -> None:
+    """Whatever they meet, they begin."""
+
+
+async def _look_at_login(old: Generation, workers: list[WorkerProcess]) -> None:
+    """Raise WorkerError where the broker lets none of these in, and one of `old` is connected."""
+    if all(worker.refused for worker in workers):
+        await asyncio.gather(*(worker.ask() for worker in old.workers))
+        if any(worker.last.get("accepting") for worker in old.workers):
+            raise WorkerError(
+                f"{workers[0].refused}. The old workers are connected and go on. To take over "
+                "nevertheless: fastsmtp reload --force"
+            )
 
 
 async def _all_ended(generations: list[Generation]) -> bool:

@@ -67,6 +67,7 @@ class WorkerProcess:
     job: Job
     pid: int = 0
     queue: str = ""  # where its mail goes, once it is ready
+    refused: str = ""  # why the broker did not let it in then; "" where it did, or was not there
     accepting: bool = False  # it was told to accept mail
     last: Snapshot = field(default_factory=dict)  # the last counters that it told
     answers: bool = False  # it told them when it was last asked
@@ -195,6 +196,7 @@ class WorkerProcess:
             self.was_ready = self.was_ready or bool(self.last.get("accepting"))
             self._answered(True)
         elif "ready" in message:
+            self.refused = message.get("refused", "")
             self._ready.set_result(message["ready"])
         elif "failed" in message and not self._ready.done():
             self._ready.set_exception(WorkerError(message["failed"]))

@@ -134,6 +134,20 @@ def test_a_worker_that_dies_at_once_is_tried_ever_less_often(start_daemon):
     assert mail_flows(daemon.port)  # the client waits for the next one
 
 
+def test_workers_that_are_killed_come_back_soon_while_another_one_lives(start_daemon):
+    daemon = start_daemon(smtp_threads=2)
+    for _ in range(6):
+        first, second = daemon.workers
+        os.kill(first, signal.SIGKILL)
+        begun = time.monotonic()
+        until(lambda: len(daemon.workers) == 2 and first not in daemon.workers)  # noqa: B023
+        until(lambda: len(re.findall("is process", daemon.log)) == _ + 1)  # noqa: B023
+        assert time.monotonic() - begun < 3 * 2
+        assert second in daemon.workers
+    waits = [float(each) for each in re.findall(r"another starts in (\S+) s", daemon.log)]
+    assert max(waits) < 1
+
+
 @pytest.mark.parametrize("what", ["queue-file", "port"])
 def test_a_first_generation_that_cannot_start_is_one_line(launch, tmp_path, what):
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -161,6 +175,24 @@ def test_a_supervisor_that_is_killed_leaves_workers_that_end_by_themselves(serve
     finish(client)
     until(lambda: gone(workers))
     assert mail_flows(daemon.port)
+
+
+def test_a_start_waits_for_the_workers_of_a_supervisor_that_was_killed(serve):
+    daemon = serve(smtp_threads=2)
+    for _ in range(3):
+        workers = daemon.workers
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)  # they do not notice for a moment
+        os.kill(daemon.process.pid, signal.SIGKILL)
+        assert daemon.ended(10) == -signal.SIGKILL
+        offset = daemon.launch()
+        time.sleep(0.5)  # the start finds the port taken
+        for worker in workers:
+            os.kill(worker, signal.SIGCONT)
+        daemon.wait_for(READY, 30, offset)
+        assert "Address already in use" not in daemon.log
+        assert mail_flows(daemon.port)
+        until(lambda: gone(workers))  # noqa: B023
 
 
 def refused(port):
@@ -269,6 +301,40 @@ def test_a_bad_configuration_is_refused_with_all_reasons(serve):
         assert client.command("NOOP").code == 250
         assert "SIZE 1048576" in client.ehlo().lines
     assert daemon.workers == workers
+
+
+def test_an_empty_configuration_file_is_refused_unless_forced(serve):
+    """As it is while an editor writes it."""
+    daemon = serve()
+    text = daemon.config.read_text()
+    daemon.config.write_text("\n")
+    daemon.write_config = lambda: None
+    status, said = daemon.reload()
+    assert status == 2
+    assert f"{daemon.config}: expected settings, found an empty file" in said
+    assert "fastsmtp reload --force" in said
+    daemon.config.write_text("# smtp-port: 25\n" + text)
+    assert daemon.reload()[0] == 0
+    assert mail_flows(daemon.port)
+
+
+def test_a_broker_that_lets_only_the_old_workers_in_is_refused_unless_forced(serve, broker, queue):
+    daemon = serve(rabbitmq_address=broker.url, rabbitmq_inbox=queue, smtp_threads=2)
+    workers = daemon.workers
+    wrong = broker.url.replace("guest:guest", "guest:hunter2")
+    status, said = daemon.reload(rabbitmq_address=wrong)
+    assert status == 1
+    assert "RabbitMQ refused the connection: tried amqp://guest@127.0.0.1" in said
+    assert "fastsmtp reload --force" in said
+    assert "hunter2" not in said
+    assert daemon.workers == workers
+    assert mail_flows(daemon.port)
+    status, said = daemon.reload("--force", "--pid", str(daemon.process.pid))
+    assert status == 0, said
+    # Now nobody is connected: a reload changes nothing for the worse.
+    assert daemon.reload(smtp_maxsize="2MB")[0] == 0
+    assert daemon.reload(rabbitmq_address=broker.url)[0] == 0
+    assert mail_flows(daemon.port)
 
 
 def test_a_generation_that_cannot_start_is_refused(serve, tmp_path):

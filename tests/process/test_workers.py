@@ -26,6 +26,10 @@ def close(slots):
         os.close(descriptor)
 
 
+async def begin(workers):
+    """Nothing speaks against them."""
+
+
 @contextlib.asynccontextmanager
 async def running(tmp_path, **settings):
     """A generation of real workers and the port that it accepts on."""
@@ -43,7 +47,7 @@ async def running(tmp_path, **settings):
         lambda worker: None,
     )
     try:
-        await generation.start()
+        await generation.start(begin)
         yield generation, bound[0].getsockname()[1]
     finally:
         generation.kill()

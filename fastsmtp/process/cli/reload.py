@@ -20,6 +20,12 @@ def register(subparsers: options.Subparsers) -> None:
     parser.add_argument(
         "--pid", type=int, help="process id of the daemon, where several run on this machine"
     )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="take over even with an empty configuration file, or where RabbitMQ refuses the new "
+        "workers' login and the old ones are connected",
+    )
     parser.set_defaults(run=run)
 
 
@@ -39,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             return 1
         (pid,) = found
     try:
-        status, said = control.ask_to_reload(pid)
+        status, said = control.ask_to_reload(pid, args.force)
     except OSError as error:
         print(f"fastsmtp: process {pid} cannot be asked: {error}", file=sys.stderr)
         return 1

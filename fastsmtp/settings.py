@@ -334,7 +334,11 @@ class Settings:
         "Unconfirmed publishes in flight on a connection; also never more than 64 MiB of frames.",
     )
     rabbitmq_timeout: float = setting(
-        "RabbitMQ", values.DURATION, "30", "Seconds without any confirm while some are due."
+        "RabbitMQ",
+        values.DURATION,
+        "30",
+        "Seconds that one message waits for its confirm; a connection on which nothing moves for "
+        "so long is given up.",
     )
     rabbitmq_maxsize: int | None = setting(
         "RabbitMQ",

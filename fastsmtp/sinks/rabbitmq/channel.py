@@ -141,6 +141,7 @@ class Channel:
             self._nacked = 0.0
         elif self._nacked or publisher.nacks != nacks:
             self._nacked += passed
+        publisher.is_doubtful = self.is_nacking or self.is_silent
 
     def _settle_old(self, before: float, is_blocked: bool) -> None:
         refusal = replies.NO_SPACE if is_blocked else replies.NOT_STORED

@@ -221,6 +221,7 @@ class Link:
         refused = owed if isinstance(reason, ChannelClosed) else 0
         goes_on = channel.publisher.detach(reason)
         self._cluster.renewal.remove(channel.publisher)
+        channel.go_on()
         if refused and not goes_on:
             self._unstored.refused(refused, words(reason))
         lied = isinstance(reason, ViolationError)

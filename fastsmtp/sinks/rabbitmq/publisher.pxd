@@ -24,6 +24,7 @@ cdef class Publisher:
     cdef readonly BrokerCounters metrics
     cdef readonly unsigned long long acks, nacks, drains
     cdef readonly bint is_open
+    cdef public bint is_doubtful
     cdef Py_ssize_t _window, _octets, _undrained
     cdef BodyLimit _limit
     cdef object _unstored, _make_encoder, _broken, _loop, _underlay, _waiting, _slices, _drained

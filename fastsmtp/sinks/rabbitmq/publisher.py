@@ -74,6 +74,9 @@ class Publisher:
         self.nacks = 0
         self.drains = 0  # times that the socket took a part of what is large
         self.is_open = False  # takes messages
+        self.is_doubtful = (
+            False  # the broker stores nothing of them: others are better; see Channel
+        )
         self._window = window  # publishes
         self._limit = limit
         self._unstored = unstored
@@ -125,6 +128,7 @@ class Publisher:
         """Begin to publish over this new channel; `broken` must lead to `detach`."""
         self._underlay = underlay
         self._broken = broken
+        self.is_doubtful = False
         self._encoder = self._make_encoder(underlay.number, underlay.frame_max)
         underlay.listen(self)
         self.is_open = True

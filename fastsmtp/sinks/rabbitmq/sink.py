@@ -150,11 +150,15 @@ class RabbitMQ:
         bulk = self._bulk
         if bulk is not None and size > min(MIB, self._limit.proven):
             return bulk if bulk.publisher.is_open else None
+        doubtful = None
         for _ in self._links:
             self._turn = (self._turn + 1) % len(self._links)
-            if self._links[self._turn].publisher.is_open:
-                return self._links[self._turn]
-        return None
+            link = self._links[self._turn]
+            if link.publisher.is_open:
+                if not link.publisher.is_doubtful:
+                    return link
+                doubtful = link
+        return doubtful
 
     def _on_compressed(self, work: "asyncio.Future[list[Outgoing]]", delivery: Delivery) -> None:
         if work.cancelled() or work.exception() is not None:

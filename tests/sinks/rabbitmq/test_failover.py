@@ -93,6 +93,21 @@ async def test_a_new_connection_to_the_same_node_is_tried_too() -> None:
 
 
 @on_uvloop
+async def test_a_connection_that_ends_while_another_one_is_opened_holds_back_no_mail() -> None:
+    async with cluster(1) as (rabbit, (broker,)):
+        broker.publishes, broker.declares = "nack", "silent"
+        opened_before = broker.seen.count("Connection.Open")
+        assert await rabbit.put(b"x") is replies.NOT_STORED
+        await eventually(lambda: broker.seen.count("Connection.Open") > opened_before, 5)
+        for client in broker.clients:
+            client.writer.close()
+        await eventually(lambda: rabbit.availability.refusal is not None, 5)
+        broker.publishes, broker.declares = "ack", "ok"
+        await eventually(lambda: rabbit.availability.refusal is None, 20)
+        assert await asyncio.wait_for(rabbit.put(b"y"), 5) is None
+
+
+@on_uvloop
 async def test_where_all_nack_the_connection_stays_and_rounds_get_rare(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +173,22 @@ async def test_what_was_sent_to_the_silent_one_has_its_own_tags(
         assert await asyncio.wait_for(asyncio.gather(*mute), 8) == [replies.NOT_STORED] * 10
         assert await rabbit.put(b"x") is None
         assert rabbit.metrics.broker_lost == 10
+
+
+@on_uvloop
+async def test_mail_goes_over_the_connections_that_are_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two of three nodes go on confirming; the third one's publisher finds no better."""
+    monkeypatch.setattr(channel, "SILENT", 0.5)
+    async with cluster(3, rabbitmq_publishers=3) as (rabbit, brokers):
+        brokers[0].publishes = "silent"
+        mute = [rabbit.put(b"x") for _ in range(3)]
+        await asyncio.sleep(0.3)  # until it is published
+        brokers[0].refusal = brokers[1].refusal = brokers[2].refusal = (530, "no more")
+        await asyncio.sleep(1)  # longer than SILENT
+        assert sum(each.done() for each in mute) == 2
+        assert [await rabbit.put(b"y") for _ in range(30)] == [None] * 30
 
 
 @on_uvloop

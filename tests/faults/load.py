@@ -5,6 +5,9 @@ and begins anew when its connection breaks. It never sends a message twice.
 """
 
 import asyncio
+import contextlib
+import itertools
+import math
 import random
 import threading
 import time
@@ -49,13 +52,14 @@ class Session:
                 self.ledger.broken.append(repr(error))
             await asyncio.sleep(self.random.uniform(0, 0.1))  # the rate of a client
 
-    async def connection(self) -> None:
-        """One connection's life."""
+    async def connection(self, messages: float = math.inf) -> None:
+        """One connection's life; it sends so many messages at most."""
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             await self.expect(220)
             await self.command(f"EHLO client{self.name}.example.net", 250)
-            while True:
+            while messages > 0:
+                messages -= 1
                 await self.message()
                 await asyncio.sleep(self.random.uniform(0, PAUSE))  # the rate of a client
         finally:
@@ -118,10 +122,18 @@ class Session:
 
 
 class Load:
-    """Sessions in a thread of their own, from entering the context to leaving it."""
+    """Sessions in a thread of their own, from entering the context to leaving it.
 
-    def __init__(self, port: int, ledger: Ledger, sessions: int = 20) -> None:
+    With `arrivals`, a client comes every so many seconds that sends one message: those that are
+    there may all be waiting for a reply.
+    """
+
+    def __init__(
+        self, port: int, ledger: Ledger, sessions: int = 20, arrivals: float = math.inf
+    ) -> None:
+        self.port = port
         self.ledger = ledger
+        self.arrivals = arrivals
         self.sessions = [Session(port, ledger, name) for name in range(sessions)]
         self.over = threading.Event()
         self.thread = threading.Thread(target=lambda: asyncio.run(self.run()))
@@ -141,11 +153,25 @@ class Load:
 
     async def run(self) -> None:
         tasks = [asyncio.create_task(session.run()) for session in self.sessions]
+        if self.arrivals < math.inf:
+            tasks.append(asyncio.create_task(self.receive()))
         await asyncio.to_thread(self.over.wait)
         for task in tasks:
             task.cancel()
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             assert isinstance(outcome, asyncio.CancelledError), outcome
+
+    async def receive(self) -> None:
+        """Let clients come until cancelled."""
+        async with asyncio.TaskGroup() as clients:
+            for name in itertools.count(len(self.sessions)):
+                clients.create_task(self.visit(Session(self.port, self.ledger, name)))
+                await asyncio.sleep(self.arrivals)  # the rate of the clients
+
+    async def visit(self, session: Session) -> None:
+        """One message by a client that goes then, refused or not."""
+        with contextlib.suppress(RefusedError, OSError, EOFError):
+            await session.connection(1)
 
     def wait_for(self, messages: int, timeout: float) -> float:
         """Until so many more messages are acknowledged; gives the seconds that it took."""

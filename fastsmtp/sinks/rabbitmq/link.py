@@ -243,12 +243,12 @@ class Link:
 
     def _on_look(self, channel: Channel) -> None:
         """Decide whether mail should go elsewhere."""
-        if self._unstored.is_look_due():
-            self._others.start(self._look_for_queue(channel.connection))
         if channel.has_acked:
             channel.address.stored()
         if channel is not self._current:
             return
+        if not channel.is_silent and self._unstored.is_look_due():
+            self._others.start(self._look_for_queue(channel.connection))
         if channel.has_acked:
             channel.is_new = False
             self._tried.clear()

@@ -50,6 +50,7 @@ class Renewal:
             async with asyncio.timeout(SETTLE_TIMEOUT):
                 while any(publisher.unconfirmed for publisher in self._publishers):  # noqa: ASYNC110
                     await asyncio.sleep(POLL_INTERVAL)
+            # Not within a timeout: a queue that was made must be on disk before mail goes there.
             await self._topology.declare(connection)
         finally:
             self._is_running = False

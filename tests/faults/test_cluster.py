@@ -107,7 +107,7 @@ def record(flow: Flow, what: str, seconds: float, bound: float) -> None:
 def test_the_leader_is_killed(flow: Flow, connected: str) -> None:
     others = flow.cluster.others(flow.leader)
     flow.begin_at(flow.leader if connected == "to the leader" else others[0])
-    with Load(flow.daemon.port, flow.ledger, arrivals=0.25) as load:
+    with Load(flow.daemon.port, flow.ledger, sessions=8, arrivals=0.25) as load:
         load.wait_for(300, FLOW_TIMEOUT)
         flow.leader.kill()
         seconds = flow.stall(40)
@@ -124,7 +124,7 @@ def test_a_node_says_nothing_more(flow: Flow, node: str) -> None:
     if node == "the leader":
         flow.settings["rabbitmq_publishers"] = 3
     flow.begin_at(silent)
-    with Load(flow.daemon.port, flow.ledger, arrivals=0.25) as load:
+    with Load(flow.daemon.port, flow.ledger, sessions=8, arrivals=0.25) as load:
         load.wait_for(300, FLOW_TIMEOUT)
         silent.pause()
         seconds = flow.stall(40)
@@ -140,7 +140,7 @@ def test_a_node_says_nothing_more(flow: Flow, node: str) -> None:
 def test_a_partition(flow: Flow, node: str, partitions: str) -> None:
     alone = flow.leader if node == "the leader" else flow.cluster.others(flow.leader)[0]
     flow.begin_at(alone)
-    with Load(flow.daemon.port, flow.ledger, arrivals=0.25) as load:
+    with Load(flow.daemon.port, flow.ledger, sessions=8, arrivals=0.25) as load:
         load.wait_for(300, FLOW_TIMEOUT)
         flow.cluster.cut(alone)
         seconds = flow.stall(40)
@@ -156,7 +156,7 @@ def test_a_partition(flow: Flow, node: str, partitions: str) -> None:
 
 def test_a_rolling_restart(flow: Flow) -> None:
     longest = 0.0
-    with Load(flow.daemon.port, flow.ledger, arrivals=0.25) as load:
+    with Load(flow.daemon.port, flow.ledger, sessions=8, arrivals=0.25) as load:
         load.wait_for(300, FLOW_TIMEOUT)
         for node in flow.cluster.nodes:
             node.stop()

@@ -4,7 +4,10 @@ from typing import Protocol
 
 
 class ConfirmListener(Protocol):
-    """Hears what becomes of the publishes on one channel; delivery tags count from 1."""
+    """Hears what becomes of the publishes on one channel; delivery tags count from 1.
+
+    Raises ValueError where the broker says what cannot be: the connection is closed then.
+    """
 
     def acked(self, tag: int, multiple: bool) -> None:
         """Basic.Ack; `multiple`: of every publish up to `tag`."""

@@ -332,7 +332,7 @@ class Underlay:
     def listen(self, listener: ConfirmListener | None) -> None:
         """Tell `listener` what becomes of what is sent; None: nobody any more.
 
-        The connection ends where it raises.
+        The connection ends where it raises; a ValueError is the broker's fault, and the `reason`.
         """
         self._confirms.watch(self.number, listener)
 

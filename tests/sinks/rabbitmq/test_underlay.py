@@ -12,7 +12,7 @@ from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 from fastsmtp._tail import Tail
 from fastsmtp.sinks.rabbitmq import underlay
 from fastsmtp.sinks.rabbitmq._amqp import Encoder
-from fastsmtp.sinks.rabbitmq.underlay import Connection, Underlay
+from fastsmtp.sinks.rabbitmq.underlay import Connection, Underlay, ViolationError
 from tests.support.rabbitmq import Broker, declare, drain
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -183,20 +183,29 @@ def test_an_aborted_connection_ends_its_channel(broker: Broker, queue: str, run:
     run(over(broker.url, queue, test))
 
 
+@pytest.mark.parametrize("error", [ValueError, RuntimeError])
 def test_an_error_of_the_listener_ends_the_connection(
-    broker: Broker, queue: str, run: Run, caplog: pytest.LogCaptureFixture
+    broker: Broker,
+    queue: str,
+    run: Run,
+    caplog: pytest.LogCaptureFixture,
+    error: type[Exception],
 ) -> None:
+    """One of them is the broker's fault, which the channel's user is told; others are logged."""
+
     async def test(channel: Channel) -> None:
         await declare(broker.url, queue)
-        channel.error = ValueError("from a test")
+        channel.error = error("from a test")
         channel.send(10)
         await asyncio.wait([channel.underlay.closing], timeout=30)
         assert channel.underlay.closing.done()
         assert not channel.underlay.is_open
         assert channel.told == {tag: [] for tag in range(1, 11)}
+        is_violation = isinstance(channel.underlay.reason, ViolationError)
+        assert is_violation == (error is ValueError)
+        assert "from a test" in (str(channel.underlay.reason) if is_violation else caplog.text)
 
     run(over(broker.url, queue, test))
-    assert "from a test" in caplog.text
 
 
 def test_who_listens_no_more_is_told_no_more(broker: Broker, queue: str, run: Run) -> None:

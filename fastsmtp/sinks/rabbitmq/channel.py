@@ -148,4 +148,5 @@ class Channel:
         late = self.publisher.settle_old(before, refusal)
         if late and not is_blocked:
             self._unstored.timed_out(late, self._timeout)
-            self._unstored.late(str(self.address), late, self._timeout)
+            if not self.is_silent:
+                self._unstored.late(str(self.address), late, self._timeout)

@@ -359,7 +359,7 @@ def test_the_gate_is_asked_at_the_greeting_at_mail_and_for_the_size():
     assert late.session.closing
 
 
-@pytest.mark.parametrize("split", [400, 1_000_000])
+@pytest.mark.parametrize("split", [300, 1_000_000])
 def test_what_many_commands_ask_for_is_said_in_parts(split):
     client = Client().hello()
     session = client.session

@@ -147,7 +147,6 @@ ATTACKS = [
         "silent in DATA for 28 hours after 100 MB",
         settings=SLOW,
         tls=True,
-        holds=True,
     ),
     Attack(
         "2d: KeyUpdate without end from 40 clients",

@@ -224,10 +224,10 @@ def test_who_hangs_up_while_a_message_is_composed_leaks_nothing(monkeypatch, cap
     ("header", "reply"),
     [(b"Received: x\r\n" * 101, replies.LOOP), (b"X-MQ-a: b\r\n" * 1001, replies.TOO_MANY_HEADERS)],
 )
-def test_thousands_of_refused_messages_in_a_row(header, reply):
+def test_hundreds_of_refused_messages_in_a_row(header, reply):
     with Inside(smtp_maxerrors=1_000_000) as server, Wire(server.port) as client:
         client.ehlo()
-        count = 3_000_000 // len(header)
+        count = 400  # a thousand commands without an accepted message would end the session
         body = header + b"\r\n"
         lines = MAIL + b"BDAT %d LAST\r\n%b" % (len(body), body)
         sender = threading.Thread(target=client.send, args=(lines * count + b"NOOP\r\n",))

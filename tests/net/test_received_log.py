@@ -122,7 +122,7 @@ def test_a_reload_opens_the_file_anew(start_daemon, path):
         client.ehlo()
         client.mail(b"Hi\r\n")
     path.rename(path.with_suffix(".1"))
-    assert control.ask_to_reload(daemon.process.pid)[0] == 0
+    assert control.ask_to_reload(daemon.process.pid, force=False)[0] == 0
     with Wire(daemon.port) as client:
         client.ehlo()
         client.mail(b"Hi\r\n")

@@ -56,9 +56,8 @@ class Channel:
         # Seconds, while something is due:
         self._still = 0.0  # without any movement
         self._without_ack = 0.0
-        self._nacked = (
-            0.0  # since the first nack behind the last ack, whether something is due or not
-        )
+        # Since the first nack behind the last ack, whether something is due or not:
+        self._nacked = 0.0
 
     @property
     def is_nacking(self) -> bool:

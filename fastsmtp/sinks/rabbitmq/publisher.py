@@ -74,9 +74,7 @@ class Publisher:
         self.nacks = 0
         self.drains = 0  # times that the socket took a part of what is large
         self.is_open = False  # takes messages
-        self.is_doubtful = (
-            False  # the broker stores nothing of them: others are better; see Channel
-        )
+        self.is_doubtful = False  # the broker stores nothing: others are better; see Channel
         self._window = window  # publishes
         self._limit = limit
         self._unstored = unstored

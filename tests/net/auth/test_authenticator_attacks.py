@@ -40,13 +40,12 @@ async def log_in(port, sources, users) -> list[Heard]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("patience", [60, 0.2], ids=["patient", "impatient"])
-@pytest.mark.parametrize("names", ["other", "many", "same"])
+@pytest.mark.parametrize(("names", "patience"), [("same", 60), ("many", 0.2)])
 def test_guesses_from_an_address_do_not_shut_out_its_users(start, names, patience):
     """16 that guess and 24 who know, all from one address: the latter all heard 454."""
     daemon = start()
     numbers = itertools.count()
-    name = {"other": lambda: "x", "many": lambda: f"x{next(numbers)}", "same": lambda: "u0"}[names]
+    name = {"many": lambda: f"x{next(numbers)}", "same": lambda: "u0"}[names]
 
     async def run():
         crowd = (guess(daemon.port, "127.0.0.1", name, patience) for _ in range(16))
@@ -150,9 +149,9 @@ def test_a_known_client_never_waits_and_stays_known(start):
 
 
 def test_a_known_client_is_known_to_all_workers(start):
-    daemon = start(smtp_threads=4)
+    daemon = start(smtp_threads=2)
     assert heard_from(daemon, "127.0.0.1", "u1").code == 235
-    for _ in range(4):
+    for _ in range(2):
         besiege(daemon, "u1")
     assert all(heard_from(daemon, "127.0.0.1", "u1").seconds < 1 for _ in range(8))
 

@@ -10,7 +10,7 @@ import pytest
 
 from fastsmtp import replies
 from fastsmtp.counters import IN_A_ROW
-from fastsmtp.process import http
+from fastsmtp.process import health
 from fastsmtp.process.health import trouble
 from fastsmtp.process.totals import total
 from fastsmtp.sinks.rabbitmq import unstored
@@ -167,9 +167,9 @@ async def test_not_ready_for_thirty_seconds_after_the_last_failure(
         for _ in range(10):
             await rabbit.put(b"x")
         begun = time.monotonic()
-        monkeypatch.setattr(http.time, "monotonic", lambda: begun + 29)
+        monkeypatch.setattr(health.time, "monotonic", lambda: begun + 29)
         assert ready(rabbit) != ""
-        monkeypatch.setattr(http.time, "monotonic", lambda: begun + 30)
+        monkeypatch.setattr(health.time, "monotonic", lambda: begun + 30)
         assert ready(rabbit) == ""
 
 

@@ -55,6 +55,6 @@ def test_no_mail_is_lost_when_fastsmtp_is_killed(
     record_property: Record,
 ) -> None:
     daemon = start_daemon(smtp_port=lasting_port(), **inbox.settings)
-    kill_daemon(daemon, ledger, 10 * ROUNDS)
+    kill_daemon(daemon, ledger, 5 * ROUNDS)
     judge(settle(daemon, inbox, ledger), record_property)
     assert ledger.in_flight > 0, "nothing was in flight at any kill"

@@ -47,7 +47,7 @@ def switch(link: Path, folder: Path) -> None:
 
 
 @pytest.mark.timeout(200 * ROUNDS)
-def test_twenty_reloads_and_an_upgrade(
+def test_reloads_and_an_upgrade(
     broker: Broker,
     start_daemon: Callable[..., Daemon],
     ledger: Ledger,
@@ -67,7 +67,7 @@ def test_twenty_reloads_and_an_upgrade(
         **SETTINGS,
         **inbox.settings,
     )
-    times = 20 * ROUNDS
+    times = 6 * ROUNDS
     with Load(daemon.port, ledger, sessions=8) as load:
         for number in range(times):
             load.wait_for(BETWEEN, FLOW_TIMEOUT)

@@ -15,14 +15,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench import build
-from bench.contenders import Smtp
-from bench.figures import Figures
-from bench.ground import Ground
-from bench.load import Load
-from bench.noise import Comparison
-from bench.rounds import WARM_UP, interleave
-from bench.servers import Discarding, Fastsmtp
-from bench.workloads import (
+
+build.build()  # what the imports below need
+
+from bench.contenders import Smtp  # noqa: E402
+from bench.figures import Figures  # noqa: E402
+from bench.ground import Ground  # noqa: E402
+from bench.load import Load  # noqa: E402
+from bench.noise import Comparison  # noqa: E402
+from bench.rounds import WARM_UP, interleave  # noqa: E402
+from bench.servers import Discarding, Fastsmtp  # noqa: E402
+from bench.workloads import (  # noqa: E402
     FANNED_OUT,
     KEPT_ALIVE,
     LARGE,
@@ -32,8 +35,8 @@ from bench.workloads import (
     STARTTLS,
     TEN_MEGABYTES,
 )
-from tests.support import postfix, rabbitmq
-from tests.support.daemon import ROOT
+from tests.support import postfix, rabbitmq  # noqa: E402
+from tests.support.daemon import ROOT  # noqa: E402
 
 LEAST_ROUNDS = 7
 
@@ -142,7 +145,6 @@ def options() -> argparse.Namespace:
 
 def main() -> int:
     given = options()
-    build.build()
     began = time.monotonic()
 
     def tell(text: str) -> None:

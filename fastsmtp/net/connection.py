@@ -9,7 +9,7 @@ import logging
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from fastsmtp import replies
 from fastsmtp._proxy import Header
@@ -265,10 +265,9 @@ class Connection:
         session = self.session
         while (question := session.question) is not None and question is not self._asked:
             self._asked = question
-            if isinstance(question, Room):
-                reply = self.flow.ask(question, self._answered)
-            elif isinstance(question, Introduction):
-                reply = self._introduce(question)
+            own = _OWN.get(type(question))
+            if own is not None:
+                reply = own(self, question)
             else:
                 if isinstance(question, Message):
                     self.flow.hand_over(question)
@@ -286,6 +285,10 @@ class Connection:
             self._transport.close()
         else:
             self.flow.update()
+
+    def _find_room(self, question: Room) -> Reply | None:
+        """Ask the memory budget, by the flow control."""
+        return self.flow.ask(question, self._answered)
 
     def _introduce(self, question: Introduction) -> Reply:
         """Judge the client anew that XCLIENT has named."""
@@ -332,6 +335,13 @@ class Connection:
     def _fail(self) -> None:
         log.exception("a session failed", extra={"peer": self.session.peer})
         self.close(replies.INTERNAL)
+
+
+_OWN: "dict[type[Question], Callable[[Connection, Any], Reply | None]]" = {
+    Room: Connection._find_room,
+    Introduction: Connection._introduce,
+}
+"""Questions that concern the connection itself: it answers them, not a worker's answerer."""
 
 
 def factory(

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.support import certificates
-from tests.support.daemon import Daemon
 from tests.support.haproxy import MISSING, HAProxy
 from tests.support.inbox import EmbeddedInbox
 from tests.support.patience import until
@@ -55,10 +54,6 @@ def version_1(text: str) -> str:
     return text.replace("send-proxy-v2", "send-proxy")
 
 
-def connection(daemon: Daemon) -> dict:
-    return EmbeddedInbox().messages(daemon)[-1]["connection"]
-
-
 @pytest.mark.parametrize(("change", "version"), [(str, 2), (version_1, 1)])
 def test_plain_mail_has_the_clients_address(start_daemon, make_proxy, change, version):
     daemon = start_daemon(smtp_proxy="127.0.0.1", smtp_range=f"{CLIENT}; 127.0.0.1")
@@ -67,7 +62,7 @@ def test_plain_mail_has_the_clients_address(start_daemon, make_proxy, change, ve
         client.ehlo()
         assert client.mail(b"Hi\r\n").code == 250
         port = client.socket.getsockname()[1]
-    assert connection(daemon) == {
+    assert EmbeddedInbox().last(daemon)["connection"] == {
         "local-ip": "127.0.0.1",
         "local-port": proxy.port,
         "remote-ip": CLIENT,
@@ -87,7 +82,11 @@ def test_ipv6(start_daemon, make_proxy, change):
     proxy = make_proxy(PLAIN, daemon.port, "[::1]", change)
     with smtplib.SMTP("::1", proxy.port) as client:
         client.sendmail("a@example.com", ["b@example.org"], b"Hi\r\n")
-    assert connection(daemon)["remote-ip"] == connection(daemon)["local-ip"] == "::1"
+    assert (
+        EmbeddedInbox().last(daemon)["connection"]["remote-ip"]
+        == EmbeddedInbox().last(daemon)["connection"]["local-ip"]
+        == "::1"
+    )
 
 
 def test_starttls_through_it(start_daemon, make_proxy, pair):
@@ -98,7 +97,7 @@ def test_starttls_through_it(start_daemon, make_proxy, pair):
     with smtplib.SMTP("127.0.0.1", proxy.port, source_address=(CLIENT, 0)) as client:
         client.starttls(context=context)
         client.sendmail("a@example.com", ["b@example.org"], b"Hi\r\n")
-    facts = connection(daemon)
+    facts = EmbeddedInbox().last(daemon)["connection"]
     assert (facts["remote-ip"], facts["secure"], facts["tls"]) == (CLIENT, True, "TLSv1.3")
     assert facts["proxy"]["version"] == 2
 
@@ -114,7 +113,7 @@ def test_tls_that_passes_through(start_daemon, make_proxy, pair):
     for _ in range(5):
         with over_tls(proxy.port, certificates.client(pair.certificate)) as client:
             client.sendmail("a@example.com", ["b@example.org"], b"Hi\r\n")
-    facts = connection(daemon)
+    facts = EmbeddedInbox().last(daemon)["connection"]
     assert (facts["remote-ip"], facts["secure"], facts["tls"]) == (CLIENT, True, "TLSv1.3")
     assert facts["proxy"] == {"remote-ip": "127.0.0.1", "version": 2}
 

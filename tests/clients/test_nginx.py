@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.support import certificates
-from tests.support.daemon import Daemon
 from tests.support.inbox import EmbeddedInbox
 from tests.support.nginx import MISSING, Nginx
 from tests.support.wire import Wire
@@ -38,10 +37,6 @@ def make_nginx(tmp_path: Path) -> Iterator[Callable[..., Nginx]]:
         each.close()
 
 
-def connection(daemon: Daemon) -> dict:
-    return EmbeddedInbox().messages(daemon)[-1]["connection"]
-
-
 def test_the_mail_proxy_says_xclient(start_daemon, make_nginx):
     daemon = start_daemon(smtp_xclient=PROXY, smtp_range=CLIENT)
     nginx = make_nginx(XCLIENT, daemon.port)
@@ -49,7 +44,7 @@ def test_the_mail_proxy_says_xclient(start_daemon, make_nginx):
         client.ehlo()
         assert client.mail(b"Hi\r\n").code == 250
         assert client.mail(b"..dots\r\n", recipients=["b@example.org", "c@example.org"]).code == 250
-    assert connection(daemon) == {
+    assert EmbeddedInbox().last(daemon)["connection"] == {
         "local-ip": "127.0.0.1",
         "local-port": daemon.port,
         "remote-ip": CLIENT,
@@ -77,7 +72,7 @@ def test_the_mail_proxy_tells_who_has_logged_in(start_daemon, make_nginx):
     with smtplib.SMTP("127.0.0.1", nginx.port, source_address=(CLIENT, 0)) as client:
         client.login("anna@example.com", "whatever")  # the HTTP server lets everyone in
         client.sendmail("a@example.com", ["b@example.org"], b"Hi\r\n")
-    facts = connection(daemon)
+    facts = EmbeddedInbox().last(daemon)["connection"]
     assert (facts["remote-ip"], facts["user"]) == (CLIENT, "anna@example.com")
 
 
@@ -98,7 +93,7 @@ def test_the_mail_proxy_that_ends_tls(start_daemon, make_nginx, tmp_path):
     with smtplib.SMTP("127.0.0.1", nginx.port, source_address=(CLIENT, 0)) as client:
         client.starttls(context=context)
         client.sendmail("a@example.com", ["b@example.org"], b"x" * 100_000 + b"\r\n")
-    facts = connection(daemon)
+    facts = EmbeddedInbox().last(daemon)["connection"]
     assert (facts["remote-ip"], facts["secure"]) == (CLIENT, False)
 
 
@@ -120,7 +115,7 @@ def test_a_proxy_header(start_daemon, make_nginx, heading):
         client.ehlo()
         assert client.mail(b"Hi\r\n").code == 250
         port = client.socket.getsockname()[1]
-    assert connection(daemon) == {
+    assert EmbeddedInbox().last(daemon)["connection"] == {
         "local-ip": "127.0.0.1",
         "local-port": nginx.port,
         "remote-ip": CLIENT,
@@ -144,5 +139,5 @@ def test_starttls_through_the_stream_proxy(start_daemon, make_nginx, tmp_path):
         client.starttls(certificates.client(pair.certificate))
         client.ehlo()
         assert client.mail(b"Hi\r\n").code == 250
-    facts = connection(daemon)
+    facts = EmbeddedInbox().last(daemon)["connection"]
     assert (facts["remote-ip"], facts["secure"], facts["tls"]) == (CLIENT, True, "TLSv1.3")

@@ -74,10 +74,6 @@ def all_answered(daemon: Daemon) -> None:
         assert [reply.code for reply in later.replies(6)] == [220] + 5 * [250]
 
 
-def last(daemon: Daemon) -> dict:
-    return EmbeddedInbox().messages(daemon)[-1]
-
-
 # What a header tells
 
 
@@ -104,7 +100,7 @@ def test_the_json_has_the_ends_of_the_client(daemon, header, facts, rest):
         else:
             replies = client.transaction()[1:]
         assert [reply.code for reply in replies] == [250, 250, 250, 250, 221]
-    message = last(daemon)
+    message = EmbeddedInbox().last(daemon)
     connection = message["connection"]
     assert connection.items() >= facts.items()
     version = 1 if header.startswith(b"PROXY") else 2
@@ -121,7 +117,7 @@ def test_tlvs_are_in_the_json_and_tls_at_the_proxy_is_secure(daemon):
         replies = client.transaction()
         assert [reply.code for reply in replies] == [220, 250, 250, 250, 250, 221]
         assert "STARTTLS" not in replies[1].lines
-    connection = last(daemon)["connection"]
+    connection = EmbeddedInbox().last(daemon)["connection"]
     assert connection["secure"] is True
     assert "tls" not in connection
     assert connection["proxy"] == {
@@ -297,7 +293,7 @@ def test_others_on_the_same_port_come_in_without_a_header(daemon):
     with Wire(daemon.port, source="127.0.0.2") as client:
         client.ehlo()
         assert client.mail(b"Hi\r\n").code == 250
-    connection = last(daemon)["connection"]
+    connection = EmbeddedInbox().last(daemon)["connection"]
     assert connection["remote-ip"] == "127.0.0.2"
     assert "proxy" not in connection
 
@@ -344,7 +340,7 @@ def test_a_hidden_client_is_greeted_but_may_send_only_if_its_proxy_may(start_dae
     assert daemon.reload(smtp_range="127.0.0.1")[0] == 0
     with Proxied(daemon.port, HIDDEN[name] + MAIL) as client:
         assert client.transaction()[4].code == 250
-    connection = last(daemon)["connection"]
+    connection = EmbeddedInbox().last(daemon)["connection"]
     assert (connection["remote-ip"], connection["local-port"]) == ("127.0.0.1", daemon.port)
     with Proxied(daemon.port, V1) as client:
         assert client.reply().code == 554  # 192.0.2.1 is not the proxy

@@ -33,10 +33,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         made.kill()
 
 
-def last(daemon: Daemon) -> dict:
-    return EmbeddedInbox().messages(daemon)[-1]
-
-
 def test_it_is_offered_to_those_peers_alone(daemon):
     with Wire(daemon.port) as peer, Wire(daemon.port, source="127.0.0.2") as other:
         assert OFFER in peer.ehlo().lines
@@ -44,7 +40,7 @@ def test_it_is_offered_to_those_peers_alone(daemon):
         for line in (ALL, "XCLIENT", "xclient ADDR=x"):
             assert other.command(line).raw == replies.XCLIENT_DENIED.wire
         assert other.mail(b"Hi\r\n").code == 250
-    assert last(daemon)["connection"]["remote-ip"] == "127.0.0.2"
+    assert EmbeddedInbox().last(daemon)["connection"]["remote-ip"] == "127.0.0.2"
 
 
 def test_the_session_begins_anew_as_whoever_was_named(daemon):
@@ -54,7 +50,7 @@ def test_the_session_begins_anew_as_whoever_was_named(daemon):
         assert client.command("MAIL FROM:<a@b>").raw == replies.HELLO_FIRST.wire
         assert OFFER in client.ehlo().lines
         assert client.mail(b"Hi\r\n").code == 250
-    message = last(daemon)
+    message = EmbeddedInbox().last(daemon)
     assert message["connection"] == {
         "local-ip": "198.51.100.2",
         "local-port": 587,
@@ -95,7 +91,7 @@ def test_in_a_transaction_it_is_refused_and_the_transaction_stands(daemon):
         assert client.bdat(b"Hi", last=False).code == 250
         assert client.command("XCLIENT ADDR=192.0.2.1").raw == replies.WRONG_ORDER.wire
         assert client.bdat(b"\r\n").code == 250
-    assert last(daemon)["connection"]["remote-ip"] == PEER
+    assert EmbeddedInbox().last(daemon)["connection"]["remote-ip"] == PEER
 
 
 @pytest.mark.parametrize(
@@ -107,7 +103,7 @@ def test_a_wrong_argument_changes_nothing(daemon, argument):
         client.ehlo()
         assert client.command(b"XCLIENT " + argument).raw == replies.BAD_ARGUMENT.wire
         assert client.mail(b"Hi\r\n").code == 250
-    facts = last(daemon)["connection"]
+    facts = EmbeddedInbox().last(daemon)["connection"]
     assert (facts["remote-ip"], facts.get("user")) == (PEER, None)
 
 
@@ -119,7 +115,7 @@ def test_what_is_pipelined_behind_it_is_the_named_clients(daemon):
             b"BDAT 4 LAST\r\nHi\r\nQUIT\r\n"
         )
         assert [reply.code for reply in client.replies(7)] == [250, 220, 250, 250, 250, 250, 221]
-    facts = last(daemon)["connection"]
+    facts = EmbeddedInbox().last(daemon)["connection"]
     assert (facts["remote-ip"], facts["user"], facts["helo"]) == ("192.0.2.5", "u", "me")
 
 
@@ -137,7 +133,7 @@ def test_login_counts_as_auth(start_daemon):
         client.ehlo()
         assert client.command("AUTH PLAIN AHUAcA==").raw == replies.WRONG_ORDER.wire
         assert client.mail(b"Hi\r\n").code == 250
-    assert last(daemon)["connection"]["user"] == "somebody"
+    assert EmbeddedInbox().last(daemon)["connection"]["user"] == "somebody"
 
 
 def test_the_range_is_judged_on_the_named_client(start_daemon):
@@ -207,7 +203,7 @@ def test_the_peer_is_judged_on_its_address_behind_a_proxy(start_daemon):
         assert client.command("XCLIENT ADDR=203.0.113.1").raw == GREETING
         client.ehlo()
         assert client.mail(b"Hi\r\n").code == 250
-    facts = last(daemon)["connection"]
+    facts = EmbeddedInbox().last(daemon)["connection"]
     assert (facts["remote-ip"], facts["local-ip"]) == ("203.0.113.1", "198.51.100.2")
     assert facts["proxy"]["remote-ip"] == "127.0.0.1"
     with Proxied(daemon.port, from_("192.0.2.2")) as client:

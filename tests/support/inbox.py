@@ -72,3 +72,7 @@ class EmbeddedInbox:
             daemon.queue("export", folder)
             files = sorted(Path(folder).iterdir())
             return [orjson.loads(file.read_bytes()) for file in files]
+
+    def last(self, daemon: Daemon) -> dict[str, Any]:
+        """The message that was stored last."""
+        return self.messages(daemon)[-1]

@@ -49,7 +49,7 @@ $(VENV)/installed: $(VENV)/python pyproject.toml setup.py
 	@echo "[2 of 3] Cython and setuptools from PyPI: about 10 seconds"
 	@$(BIN)/python -m pip install -q --group build
 	@$(BIN)/python -m pip uninstall -q -y fastsmtp 2>/dev/null || true # our distribution's name before fastsmtp-mq
-	@echo "[3 of 3] fastsmtp is compiled and its libraries are installed: about a minute"
+	@echo "[3 of 3] fastsmtp is compiled and its libraries are installed: about two minutes"
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --no-build-isolation --editable .
 	@rm -f $(VENV)/built-*; touch $@ $(VENV)/built-$(FASTSMTP_BUILD)
 
@@ -57,7 +57,7 @@ $(VENV)/installed: $(VENV)/python pyproject.toml setup.py
 # The shell looks for the stamp: make itself does not see that $(VENV)/installed has just made it.
 $(VENV)/built-$(FASTSMTP_BUILD): $(VENV)/installed $(CYTHON)
 	@if [ -e $@ ]; then echo "What has changed is compiled"; \
-	else echo "Everything is compiled as $(FASTSMTP_BUILD): about a minute"; force=--force; fi; \
+	else echo "Everything is compiled as $(FASTSMTP_BUILD): about two minutes"; force=--force; fi; \
 	$(BIN)/python setup.py -q build_ext --inplace $$force
 	@rm -f $(VENV)/built-*; touch $@
 

@@ -22,7 +22,12 @@ class Discard:
     """Answers what came together in one read of the loop together, as a sink does."""
 
     def __init__(
-        self, result: Path, settings: Settings, availability: Availability, metrics: Metrics
+        self,
+        result: Path,
+        settings: Settings,
+        availability: Availability,
+        metrics: Metrics,
+        worker: int = 0,
     ) -> None:
         self.result = result
         self.content = b""  # encoded, of the first message

@@ -13,8 +13,8 @@ OURS = 0o600
 READ_BY_GROUP = 0o640
 """The widest rights of a log: programs that ship logs read it as members of its group."""
 
-COMPANIONS = ("-wal", "-shm", "-journal")
-"""What SQLite puts beside its file, or would read there."""
+COMPANIONS = ("-wal", "-shm", "-journal", "-lock")
+"""What SQLite puts beside its file, or would read there, and our lock file."""
 
 _KINDS = {
     stat.S_IFLNK: "is a symbolic link: name the file itself",

@@ -57,6 +57,7 @@ ELSEWHERE = {
     "process.metrics_page": "process/test_exposition.py",
     "process.reading": "process/test_supervisor.py",
     "process.sockets": "process/test_supervisor.py",
+    "sinks.committer": "sinks/test_embedded.py",
     "sinks.queue_counters": "sinks/test_queue_file.py, process/test_exposition.py",
     "sinks.rabbitmq.counters": "sinks/rabbitmq/test_publisher.py, process/test_exposition.py",
     "sinks.store_errors": "sinks/test_store.py",

@@ -1,15 +1,19 @@
 """What arrived while the last commit ran: the next transaction's messages, small ones first.
 
-`put` and `close` are the event loop's, `batch` is one thread's. A large message takes seconds to
-commit: large ones and small ones have batches of their own, by turns, each in the order of arrival.
+`put`, `work` and `close` are the event loop's, `batch` and `works` one thread's. A large message
+takes seconds to commit: large ones and small ones have batches of their own, by turns, each in the
+order of arrival.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
+from typing import Generic, NamedTuple, TypeVar
 
 from fastsmtp.payload import Outgoing
 from fastsmtp.sinks.base import Settle
+
+S = TypeVar("S")
 
 LARGE = 1 << 20
 """Bytes of a tail from which on its message counts as large."""
@@ -19,14 +23,22 @@ BATCH_BYTES = 16 << 20
 """A batch takes no further message once it has as much: none waits long, and the event loop does
 not answer very many clients in one step."""
 
-Put = tuple[Sequence[Outgoing], Settle]
+
+class Put(NamedTuple):
+    """A message, or those of its recipients that are to be stored."""
+
+    rows: Sequence[Outgoing]
+    settle: Settle
+    is_held: bool  # the rows are still on their way elsewhere, too
 
 
-class Arrivals:
-    """Messages that wait for the thread."""
+class Arrivals(Generic[S]):
+    """Messages, and work on what they are stored in (an `S`), that wait for the thread."""
 
     def __init__(self) -> None:
-        self._arrived: SimpleQueue[Put | None] = SimpleQueue()  # None: no more will come
+        # None: no more will come
+        self._arrived: SimpleQueue[Put | Callable[[S], None] | None] = SimpleQueue()
+        self._works: list[Callable[[S], None]] = []
         self._small: deque[Put] = deque()
         self._large: deque[Put] = deque()
         self._is_large_next = False
@@ -36,6 +48,15 @@ class Arrivals:
         """Add a message."""
         self._arrived.put(put)
 
+    def work(self, work: Callable[[S], None]) -> None:
+        """Add work."""
+        self._arrived.put(work)
+
+    def works(self) -> list[Callable[[S], None]]:
+        """Take the work that came before the messages that `batch` has not given."""
+        works, self._works = self._works, []
+        return works
+
     def close(self) -> None:
         """Let `batch` end once it has given everything."""
         self._arrived.put(None)
@@ -43,13 +64,14 @@ class Arrivals:
     def batch(self, timeout: float | None) -> list[Put] | None:
         """Wait `timeout` seconds for a message, None without end; take what goes into one commit.
 
-        Gives an empty list after the timeout, None once it is closed and everything was given.
+        Gives an empty list after the timeout, and where only work came; None once it is closed and
+        everything was given.
         """
         if not self._small and not self._large and not self._is_closed:
             self._take(timeout)
         while not self._is_closed and not self._arrived.empty():
             self._take(0)
-        if self._is_closed and not self._small and not self._large:
+        if self._is_closed and not self._small and not self._large and not self._works:
             return None
         lanes = (self._large, self._small) if self._is_large_next else (self._small, self._large)
         lane = lanes[0] or lanes[1]
@@ -63,8 +85,10 @@ class Arrivals:
             return
         if put is None:
             self._is_closed = True
+        elif isinstance(put, Put):
+            (self._small if put.rows[0].tail.size < LARGE else self._large).append(put)
         else:
-            (self._small if put[0][0].tail.size < LARGE else self._large).append(put)
+            self._works.append(put)
 
 
 def _batch(lane: deque[Put]) -> list[Put]:
@@ -74,8 +98,7 @@ def _batch(lane: deque[Put]) -> list[Put]:
     while lane and rows < BATCH_ROWS and size < BATCH_BYTES:
         put = lane.popleft()
         batch.append(put)
-        message = put[0]
-        rows += len(message)
-        size += message[0].tail.size  # which all recipients share
-        size += sum([len(row.prefix) for row in message])
+        rows += len(put.rows)
+        size += put.rows[0].tail.size  # which all recipients share
+        size += sum([len(row.prefix) for row in put.rows])
     return batch

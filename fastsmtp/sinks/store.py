@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from fastsmtp._tail import Reader, Tail
 from fastsmtp.payload import Outgoing
 from fastsmtp.route import Route
+from fastsmtp.sinks.arrivals import Put
 from fastsmtp.sinks.store_errors import DAMAGED, StoreError, StoreFullError, explained
 from fastsmtp.sinks.store_file import MAX_SIZE, STEP, StoreFile
 from fastsmtp.sinks.store_schema import ELSEWHERE
@@ -124,6 +125,10 @@ class Store:
                 self._file.shrink(octets, len(rows))
             self._add(rows, holders, octets)
 
+    def add_all(self, puts: Sequence[Put]) -> None:
+        """Store all rows of `puts`; see `add`."""
+        self.add([row for put in puts for row in put.rows])
+
     def can_hold(self, rows: Sequence[Outgoing]) -> bool:
         """Whether `rows` would fit if nothing else were stored; an estimate."""
         return self._file.can_hold(_octets(rows, _holders(rows)), len(rows))
@@ -132,7 +137,7 @@ class Store:
         now = int(time())
         with explained(self.path):
             self._file.limit_pages(octets, len(rows))
-            with self._file.transaction():
+            with self._file.writing():
                 if holders or any(row.route for row in rows):
                     self._add_full(rows, holders, now)
                     return
@@ -178,7 +183,7 @@ class Store:
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete these messages in one transaction; how many there were. Raises StoreError."""
-        with explained(self.path), self._file.transaction():
+        with explained(self.path), self._file.writing():
             return sum(
                 self._db.execute("DELETE FROM messages WHERE id = ?", (one,)).rowcount
                 for one in ids
@@ -193,7 +198,7 @@ class Store:
         with explained(self.path):
             last = self._file.value("SELECT max(seq) FROM messages")
             while last is not None:
-                with self._file.transaction():
+                with self._file.writing():
                     step = self._db.execute(
                         "DELETE FROM messages WHERE seq IN (SELECT seq FROM messages "
                         "WHERE seq <= ? ORDER BY seq LIMIT ?)",

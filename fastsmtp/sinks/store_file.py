@@ -12,7 +12,9 @@ from time import monotonic, sleep
 from typing import Any
 
 from fastsmtp.own_files import database_refusal
+from fastsmtp.sinks.file_lock import FileLock
 from fastsmtp.sinks.store_errors import (
+    BUSY,
     BUSY_TIMEOUT,
     FULL,
     StoreError,
@@ -34,6 +36,9 @@ delete."""
 MIN_SIZE = 1 << 20
 """Octets; a smaller limit would not hold the empty file, its WAL and a message."""
 
+TURN, NEXT = 0, 1
+"""Octets of the lock file: locked by the process that writes, and by the one that will write."""
+
 STEP = 500
 """Rows deleted, or pages given back, in one transaction: a daemon's commits come in between."""
 
@@ -49,6 +54,7 @@ class StoreFile:
         if create:
             _create(self.path)
         self._refuse_others_files(create)
+        self._lock: FileLock | None = None  # made when something is written
         self._inode = _inode(self.path)
         with explained(self.path):
             self.db = sqlite3.connect(
@@ -111,7 +117,7 @@ class StoreFile:
         self.db.execute("PRAGMA synchronous = FULL")
         self.db.execute(f"PRAGMA journal_size_limit = {16 << 20}")
         if version < SCHEMA_VERSION:
-            with self.transaction():
+            with self.transaction("IMMEDIATE"):
                 upgrade(self.db)
         self.value("SELECT max(seq) FROM messages")  # the first look makes the WAL
 
@@ -120,7 +126,27 @@ class StoreFile:
         return self.db.execute(sql, parameters).fetchone()[0]
 
     @contextmanager
-    def transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
+        """A transaction that writes, when it is this one's turn among all processes."""
+        lock = self._lock = self._lock or FileLock(self.path)
+        # Who has just written must be the next one again before it can be its turn again: SQLite
+        # itself would let one process write all the time while others wait.
+        if not lock.wait(NEXT, BUSY_TIMEOUT):
+            raise StoreError(f"{self.path}: {BUSY}")
+        try:
+            has_turn = lock.wait(TURN, BUSY_TIMEOUT)
+        finally:
+            lock.release(NEXT)
+        if not has_turn:
+            raise StoreError(f"{self.path}: {BUSY}")
+        try:
+            with self.transaction("IMMEDIATE"):
+                yield
+        finally:
+            lock.release(TURN)
+
+    @contextmanager
+    def transaction(self, kind: str) -> Iterator[None]:
         """Commits at its end, or takes all back where an exception leaves it."""
         self.db.execute(f"BEGIN {kind}")
         try:
@@ -142,6 +168,8 @@ class StoreFile:
         """Let go of the file; whoever is the last to do so brings the WAL into it."""
         with suppress(sqlite3.Error):  # what is in the WAL is safe there
             self.db.close()
+        if self._lock is not None:
+            self._lock.close()
 
     # Its size
 

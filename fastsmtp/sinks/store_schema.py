@@ -7,6 +7,9 @@ an empty file.
 A message is a row of `messages` for each recipient. Its JSON body is `prefix` || `tail`. Where
 `content` is not NULL, the tail is in the row of `contents` that it names instead: once for all
 recipients of a message, or because it is large.
+
+Of a spill's messages each has a row in `spilled`, which is small, so that its state changes without
+a write of the mail. `facts` are what a spill knows of its broker.
 """
 
 import sqlite3
@@ -51,6 +54,24 @@ END
 # no index, whose making would read the whole file: messages that share a content follow each other,
 # so the next one from the content's id on is one of them, or there is none.
 
+_SPILLED = """
+CREATE TABLE spilled (
+    seq    INTEGER PRIMARY KEY,        -- of `messages`
+    due    INTEGER NOT NULL,           -- seconds since 1970 from which on it is published
+    holder INTEGER,                    -- the process on whose channel it still is; NULL: none
+    tries  INTEGER NOT NULL DEFAULT 0  -- times that the broker did not take it
+)
+"""
+
+_PUBLISHED_ELSEWHERE = """
+CREATE TRIGGER no_longer_spilled AFTER DELETE ON messages
+BEGIN
+    DELETE FROM spilled WHERE seq = old.seq;
+END
+"""
+
+_FACTS = "CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL)"
+
 _STEPS = (
     (_SCHEMA_1, f"PRAGMA application_id = {APPLICATION_ID}"),
     (
@@ -61,6 +82,12 @@ _STEPS = (
         "ALTER TABLE messages ADD COLUMN content INTEGER",  # an id of `contents`
         _CONTENTS,
         _LAST_ONE_OUT,
+    ),
+    (
+        _SPILLED,
+        "CREATE INDEX spilled_due ON spilled (due, seq)",
+        _PUBLISHED_ELSEWHERE,
+        _FACTS,
     ),
 )
 """What leads from each version to the next: the first step from an empty file to schema 1."""

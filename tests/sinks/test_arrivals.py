@@ -14,7 +14,8 @@ from fastsmtp.sinks.base import Outcomes
 
 def put(name: str, size: int = 100, recipients: int = 1) -> Put:
     tail = Tail.of(bytes(size))
-    return [Outgoing(f"{name}.{n}", None, "", b"{", tail) for n in range(recipients)], settle
+    rows = [Outgoing(f"{name}.{n}", None, "", b"{", tail) for n in range(recipients)]
+    return Put(rows, settle, is_held=False)
 
 
 def settle(outcomes: Outcomes) -> None:
@@ -23,11 +24,11 @@ def settle(outcomes: Outcomes) -> None:
 
 def names(batch: list[Put] | None) -> list[str]:
     assert batch is not None
-    return [message[0].id.split(".")[0] for message, _ in batch]
+    return [put.rows[0].id.split(".")[0] for put in batch]
 
 
 def test_small_messages_do_not_wait_for_all_large_ones() -> None:
-    arrivals = Arrivals()
+    arrivals = Arrivals[None]()
     for name in "ABC":
         arrivals.put(put(name, BATCH_BYTES))
     arrivals.put(put("small"))
@@ -38,7 +39,7 @@ def test_small_messages_do_not_wait_for_all_large_ones() -> None:
 
 
 def test_large_messages_do_not_wait_for_all_small_ones() -> None:
-    arrivals = Arrivals()
+    arrivals = Arrivals[None]()
     arrivals.put(put("large", LARGE))
     for number in range(3 * BATCH_ROWS):
         arrivals.put(put(str(number)))
@@ -46,8 +47,33 @@ def test_large_messages_do_not_wait_for_all_small_ones() -> None:
     assert names(arrivals.batch(None)) == ["large"]
 
 
+def test_work_comes_before_the_messages_that_wait() -> None:
+    arrivals = Arrivals[None]()
+    done: list[str] = []
+    arrivals.put(put("first"))
+    assert names(arrivals.batch(None)) == ["first"]
+    arrivals.put(put("second"))
+    arrivals.work(lambda _: done.append("work"))
+    arrivals.close()
+    assert names(arrivals.batch(None)) == ["second"]
+    for work in arrivals.works():
+        work(None)
+    assert done == ["work"]
+    assert arrivals.works() == []
+    assert arrivals.batch(None) is None
+
+
+def test_work_alone_ends_the_wait() -> None:
+    arrivals = Arrivals[None]()
+    arrivals.work(lambda _: None)
+    arrivals.close()
+    assert arrivals.batch(None) == []
+    assert len(arrivals.works()) == 1
+    assert arrivals.batch(None) is None
+
+
 def test_a_batch_is_bounded() -> None:
-    arrivals = Arrivals()
+    arrivals = Arrivals[None]()
     for _ in range(3):
         arrivals.put(put("many recipients", recipients=BATCH_ROWS))
     assert len(names(arrivals.batch(None))) == 1
@@ -59,7 +85,7 @@ def test_a_batch_is_bounded() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 300)), max_size=60))
 def test_everything_comes_once_and_in_its_lane_s_order(sizes: list[tuple[bool, int]]) -> None:
-    arrivals = Arrivals()
+    arrivals = Arrivals[None]()
     for number, (is_large, recipients) in enumerate(sizes):
         arrivals.put(put(str(number), LARGE if is_large else 1, recipients))
     arrivals.close()
@@ -74,11 +100,11 @@ def test_everything_comes_once_and_in_its_lane_s_order(sizes: list[tuple[bool, i
 
 
 def test_the_timeout_gives_an_empty_batch() -> None:
-    assert Arrivals().batch(0.01) == []
+    assert Arrivals[None]().batch(0.01) == []
 
 
 def test_a_waiting_thread_hears_of_mail_and_of_the_end() -> None:
-    arrivals = Arrivals()
+    arrivals = Arrivals[None]()
     heard: list[list[str]] = []
 
     def run() -> None:

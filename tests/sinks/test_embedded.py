@@ -99,7 +99,7 @@ def test_every_recipient_is_in_the_file_when_the_answer_comes(path: str) -> None
         assert availability.refusal is None
 
     with_sink(path, use)
-    assert os.listdir(os.path.dirname(path)) == ["queue.db"]
+    assert sorted(os.listdir(os.path.dirname(path))) == ["queue.db", "queue.db-lock"]
 
 
 def test_close_answers_what_was_put_and_what_comes_later(path: str) -> None:

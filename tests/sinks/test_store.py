@@ -148,6 +148,7 @@ def test_only_the_owner_can_read_what_we_create(path: str) -> None:
         folder = Path(path).parent
         assert sorted(file.name for file in folder.iterdir()) == [
             "queue.db",
+            "queue.db-lock",
             "queue.db-shm",
             "queue.db-wal",
         ]
@@ -158,7 +159,7 @@ def test_only_the_owner_can_read_what_we_create(path: str) -> None:
         store.close()
     finally:
         os.umask(before)
-    assert os.listdir(folder) == ["queue.db"]
+    assert sorted(os.listdir(folder)) == ["queue.db", "queue.db-lock"]
 
 
 def test_a_missing_file_is_only_made_on_demand(path: str) -> None:
@@ -170,10 +171,10 @@ def test_a_missing_file_is_only_made_on_demand(path: str) -> None:
 def test_a_newer_file_is_left_alone(path: str) -> None:
     Store(path, create=True).close()
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 3")
+    db.execute("PRAGMA user_version = 4")
     db.close()
     before = Path(path).read_bytes()
-    with pytest.raises(StoreError, match=r"written by a newer fastsmtp \(schema 3, .*knows 2\)"):
+    with pytest.raises(StoreError, match=r"written by a newer fastsmtp \(schema 4, .*knows 3\)"):
         Store(path, create=True)
     assert Path(path).read_bytes() == before
 

@@ -18,16 +18,11 @@ class Setting:
     meaning: str
     words: str  # what the default is where its text does not tell
     secret: bool  # the value is shown nowhere
-    unbuilt: bool  # any value but the default is refused for now
 
     @property
     def shown_default(self) -> str:
         """The default in words of the documentation."""
         return self.words or self.default or "empty"
-
-    def is_built(self, value: object) -> bool:
-        """Whether the server can do what `value` asks for."""
-        return not self.unbuilt or value == self.value
 
 
 def setting(
@@ -39,7 +34,6 @@ def setting(
     words: str = "",
     compute: Callable[[], str] | None = None,
     secret: bool = False,
-    unbuilt: bool = False,
 ) -> Any:
     """The field of one setting; `compute` makes a default that depends on the machine."""
     value = None if compute else kind.parse(default) if default else kind.empty
@@ -51,7 +45,6 @@ def setting(
         meaning=meaning,
         words=words,
         secret=secret,
-        unbuilt=unbuilt,
     )
     if compute is not None:
         return field(default_factory=compute, metadata={"setting": about})

@@ -13,6 +13,7 @@ cdef class Outgoing:
     cdef public bytes prefix
     cdef public object priority, route
     cdef public Tail tail
+    cdef public long long accepted
 
 
 cdef class Composer:

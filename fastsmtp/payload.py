@@ -61,7 +61,7 @@ class Outgoing:
     All recipients of a message share one `tail` object, so a sink may frame it once.
     """
 
-    __slots__ = ("encoding", "id", "prefix", "priority", "route", "tail")
+    __slots__ = ("accepted", "encoding", "id", "prefix", "priority", "route", "tail")
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class Outgoing:
         prefix: bytes,
         tail: Tail | bytes | bytearray,
         route: Route | None = None,
+        accepted: int = 0,
     ) -> None:
         """`tail` may also be the text itself."""
         self.id = id  # the property message-id: letters and digits, fresh for every acceptance
@@ -78,6 +79,7 @@ class Outgoing:
         self.encoding = encoding  # "" or the property mime-encoding
         self.prefix = prefix
         self.tail = tail if isinstance(tail, Tail) else Tail.of(tail)
+        self.accepted = accepted  # seconds since 1970; 0: now, it has not been stored yet
         self.route = route  # None: exchange and routing key of the settings when it is published
 
     @property

@@ -94,6 +94,7 @@ GO_AHEAD = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
 
 # The sink's outcomes
 NOT_STORED = Reply(451, "4.3.0", "Message could not be stored, try again later")
+NACKED = Reply(451, "4.3.0", "Message was not taken by its queue, try again later")
 UNROUTABLE = Reply(451, "4.3.5", "Message has no queue to go to, try again later")
 NO_SPACE = Reply(452, "4.3.1", "Insufficient system storage, try again later")
 NO_MEMORY = Reply(452, "4.3.1", "Too much mail at once, try again later")

@@ -353,7 +353,25 @@ class Settings:
         values.PATH,
         "",
         "SQLite file that takes accepted mail while the broker is away. Empty: 451 then.",
-        unbuilt=True,
+    )
+    rabbitmq_spill_after: float = setting(
+        "RabbitMQ",
+        values.DURATION,
+        "2s",
+        "With a spill: a publish unconfirmed for so long is committed there too and answered. If "
+        "its confirm comes after all, the row is deleted unsent.",
+    )
+    rabbitmq_spill_unroutable: bool = setting(
+        "RabbitMQ",
+        values.BOOLEAN,
+        "false",
+        "With a spill: put what the broker returns there, too, instead of answering 451.",
+    )
+    rabbitmq_spill_nacked: bool = setting(
+        "RabbitMQ",
+        values.BOOLEAN,
+        "false",
+        "With a spill: put what a queue of its own accord refuses there, too.",
     )
 
     queue_file: str = setting(

@@ -76,6 +76,9 @@ PROMISED = {
     "rabbitmq-timeout": (30.0, "30"),
     "rabbitmq-maxsize": (None, "by broker version"),
     "rabbitmq-spill": ("", "empty"),
+    "rabbitmq-spill-after": (2.0, "2s"),
+    "rabbitmq-spill-unroutable": (False, "false"),
+    "rabbitmq-spill-nacked": (False, "false"),
     "queue-file": (
         None,
         "/var/lib/fastsmtp/queue.db for root, else $XDG_STATE_HOME/fastsmtp/queue.db",

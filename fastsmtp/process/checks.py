@@ -13,13 +13,12 @@ from fastsmtp.net import tls
 from fastsmtp.net.auth import backends, known_clients_file
 from fastsmtp.own_files import READ_BY_GROUP
 from fastsmtp.process import privileges
-from fastsmtp.settings import SETTINGS, Settings, attribute
+from fastsmtp.settings import Settings, attribute
 from fastsmtp.sinks import table
 
 
 def errors(settings: Settings) -> Iterator[Problem]:
     """Everything that keeps the daemon from starting."""
-    yield from _unbuilt(settings)
     yield from _contradictions(settings)
     inaccessible = list(_inaccessible(settings))
     yield from inaccessible
@@ -46,12 +45,6 @@ def warnings(settings: Settings) -> Iterator[str]:
     yield from _of_others(settings)
 
 
-def _unbuilt(settings: Settings) -> Iterator[Problem]:
-    for key, about in SETTINGS.items():
-        if not about.is_built(getattr(settings, attribute(key))):
-            yield (key,), "not built yet"
-
-
 def _contradictions(settings: Settings) -> Iterator[Problem]:
     if not settings.smtp_port and not settings.smtp_secure_port:
         yield ("smtp-port", "smtp-secure-port"), "no port to listen on, smtp-secure-port is empty"
@@ -69,6 +62,18 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
         for backend in backends.configured(settings):
             keys = (backend.key, "smtp-certificate", "smtp-insecure-auth")
             yield keys, "needs smtp-certificate, or smtp-insecure-auth: true"
+    if settings.rabbitmq_spill:
+        if not settings.rabbitmq_address:
+            yield (
+                ("rabbitmq-spill", "rabbitmq-address"),
+                "rabbitmq-address is none: the queue file takes all mail, there is no broker to "
+                "wait for",
+            )
+        if os.path.realpath(settings.rabbitmq_spill) == os.path.realpath(settings.queue_file):
+            yield (
+                ("rabbitmq-spill", "queue-file"),
+                f"both are {settings.rabbitmq_spill}: the spill needs a file of its own",
+            )
     if settings.smtp_maxmemory < 4 * settings.smtp_maxsize:
         size, memory = values.SIZE.write, settings.smtp_maxmemory
         yield (

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from fastsmtp.background_tasks import BackgroundTasks
 from fastsmtp.net import connection_counts, failures
 from fastsmtp.net.connection_counts import SLOTS, ConnectionCounts
+from fastsmtp.process.ownership import Owned
 from fastsmtp.process.sockets import Bound
 from fastsmtp.process.workers import Job, WorkerError, WorkerProcess
 from fastsmtp.settings import Settings
@@ -63,8 +64,9 @@ class Generation:
         listening: list[Bound],
         slots: Slots,
         on_end: Callable[[WorkerProcess], None],
+        owned: Owned | None = None,
     ) -> None:
-        """`texts` are the settings as its workers get them.
+        """`texts` are the settings as its workers get them; `owned` what they use of ours.
 
         `on_end` is told each worker process that has ended.
         """
@@ -77,6 +79,7 @@ class Generation:
         self._listening = listening
         self._slots = slots
         self._on_end = on_end
+        self.owned = owned
         self._ending = asyncio.Event()
         self._tasks = BackgroundTasks()
 
@@ -140,6 +143,7 @@ class Generation:
             slot=self._slots.take(),
             number=number,
             generation=self.number,
+            owned=[] if self.owned is None else [self.owned.fileno()],
         )
         worker = WorkerProcess(job)
         try:

@@ -87,8 +87,7 @@ def page() -> str:
             group = about.group
             parts.append(f"\n## {group}\n\n| key | default | meaning |\n| --- | --- | --- |\n")
         default = f"`{about.default}`" if about.default else about.shown_default
-        later = " *Not built yet: any other value is an error.*" if about.unbuilt else ""
-        parts.append(f"| `{key}` | {default} | {about.meaning}{later} |\n")
+        parts.append(f"| `{key}` | {default} | {about.meaning} |\n")
     parts.append(_mailerq())
     return "".join(parts)
 

@@ -18,10 +18,11 @@ from fastsmtp.counters import Snapshot
 from fastsmtp.net import tls
 from fastsmtp.net.auth import backends
 from fastsmtp.net.listener import ListenError, place
-from fastsmtp.process import config, control, logs, systemd
+from fastsmtp.process import config, control, logs, ownership, systemd
 from fastsmtp.process.config import ConfigError
 from fastsmtp.process.generation import Generation, Look, Slots
 from fastsmtp.process.http import Site
+from fastsmtp.process.ownership import Owned
 from fastsmtp.process.reading import Sources, read_again
 from fastsmtp.process.sockets import Sockets
 from fastsmtp.process.supervision import Supervision
@@ -59,6 +60,7 @@ class Supervisor:
         self._generations: list[Generation] = []  # not ended; the last one accepts
         self._site = Site(self._collect)  # for whoever watches
         self._supervision = Supervision()
+        self._owned: dict[str, Owned] = {}  # by path
         self._ended: Snapshot = {}  # what workers that have ended had counted
         self._changing = asyncio.Lock()  # a generation is made; sockets come and go
         self._beginning: asyncio.Task[None] | None = None  # the start of its workers
@@ -74,6 +76,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         try:
             async with self._changing:
+                await self._own(self._settings)
                 await self._wait_for_ports()
                 await self._begin(1, self._settings, config.texts(self._settings), _no_look)
         except (OSError, WorkerError) as error:
@@ -88,6 +91,19 @@ class Supervisor:
             self._tasks.start(self._feed_watchdog())
             await self._stopping.wait()
         return await self._shut_down()
+
+    async def _own(self, settings: Settings) -> None:
+        """Own the spill of the settings; raises OwnedError where somebody else does."""
+        path = ownership.path_of(settings)
+        if path and path not in self._owned:
+            self._owned[path] = await ownership.take(settings, settings.smtp_grace + AFTER_GRACE)
+
+    def _disown(self) -> None:
+        """Let go of what no generation uses."""
+        used = {generation.owned for generation in self._generations}
+        for path, owned in list(self._owned.items()):
+            if owned not in used:
+                self._owned.pop(path).close()
 
     async def _wait_for_ports(self) -> None:
         """Bind the sockets, or raise ListenError where somebody else keeps a port."""
@@ -120,6 +136,7 @@ class Supervisor:
             except (OSError, ValueError, WorkerError) as error:
                 why, status = [str(error)], 1
             finally:
+                self._disown()
                 if not self._stopping.is_set():
                     systemd.notify("READY=1")
             self._supervision.reloaded(False)
@@ -131,6 +148,7 @@ class Supervisor:
         texts, warnings = await read_again(self._sources, force)
         settings = config.from_texts(texts)
         old = self._generations[-1]
+        await self._own(settings)
         look = _no_look if force else partial(_look_at_login, old)
         new = await self._begin(old.number + 1, settings, texts, look)
         self._settings = settings
@@ -147,7 +165,10 @@ class Supervisor:
     ) -> Generation:
         """A generation that accepts mail; raises OSError or WorkerError, and leaves nothing."""
         bound = self._sockets.extend(settings)
-        generation = Generation(number, settings, texts, bound, self._slots, self._on_worker_end)
+        owned = self._owned.get(ownership.path_of(settings))
+        generation = Generation(
+            number, settings, texts, bound, self._slots, self._on_worker_end, owned
+        )
         try:
             async with self._site.moved(settings.metrics_address):
                 if self._stopping.is_set():
@@ -173,6 +194,7 @@ class Supervisor:
             old.kill()
             await old.wait()
         self._generations.remove(old)
+        self._disown()
         self._ended = total((), [self._ended, {"restarts": old.restarts}])
         async with self._changing:
             self._reduce_sockets()

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -178,6 +179,7 @@ class Worker:
         self.listener = Listener(
             settings, self.availability, self.metrics, refusals, answerers, counts
         )
+        self._is_retired = False  # others take its place
         self._told = asyncio.Event()  # to accept, or to end
         self._began = asyncio.Event()  # `run` has done the one or the other
         self._stopping = asyncio.Event()
@@ -211,6 +213,7 @@ class Worker:
 
     def retire(self) -> None:
         """End; new clients are others' from now on."""
+        self._is_retired = True
         self.listener.close()
         self._end()
 
@@ -231,12 +234,14 @@ class Worker:
 
     async def stop(self) -> None:
         """Give mail in flight its time, then leave within a few seconds."""
+        end = time.monotonic() + self._settings.smtp_grace
         await self.listener.stop(self._settings.smtp_grace)
         self._refusal_log.close()
         if self._received_log is not None:
             self._received_log.flush()
-        closing = asyncio.ensure_future(self.sink.close())
-        await asyncio.wait([closing], timeout=CLOSE_TIMEOUT)
+        left = 0.0 if self._is_retired else max(0.0, end - time.monotonic())
+        closing = asyncio.ensure_future(self.sink.close(left))
+        await asyncio.wait([closing], timeout=left + CLOSE_TIMEOUT)
         if not closing.done():
             # Everyone who waited was told 421 by now: what the sink still holds is sent again.
             log.warning("%s did not close within %g s", self.sink, CLOSE_TIMEOUT)

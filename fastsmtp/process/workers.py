@@ -47,6 +47,7 @@ class Job:
     slot: int  # of both
     number: int  # of the worker in its generation, from 1
     generation: int  # from 1
+    owned: list[int] = field(default_factory=list)  # descriptors that a worker keeps open
     control: int = -1  # descriptor of the socket pair's other end
 
     def to_json(self) -> str:
@@ -55,9 +56,12 @@ class Job:
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
-        """The job of a supervisor, which may be of another version: more than we know is left."""
+        """The job of a supervisor, which may be of another version.
+
+        What we do not know is left out; what it does not know has its default.
+        """
         told = json.loads(text)
-        return cls(**{name: told[name] for name in cls.__slots__})
+        return cls(**{name: told[name] for name in cls.__slots__ if name in told})
 
 
 @dataclass(slots=True)
@@ -86,7 +90,13 @@ class WorkerProcess:
         with theirs:
             reader, self._writer = await asyncio.open_unix_connection(sock=ours)
             self.job.control = theirs.fileno()
-            passed = (*self.job.listening, self.job.counts, self.job.failures, self.job.control)
+            passed = (
+                *self.job.listening,
+                *self.job.owned,
+                self.job.counts,
+                self.job.failures,
+                self.job.control,
+            )
             signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
             try:  # the last await: behind it, `_tasks` see to the process
                 process = await asyncio.create_subprocess_exec(

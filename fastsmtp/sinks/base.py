@@ -31,8 +31,11 @@ class Sink(Protocol):
         broker, or committed to disk). A sink that is closed settles too.
         """
 
-    async def close(self) -> None:
-        """Take no more, wait until all that was put is settled, and let go of everything."""
+    async def close(self, grace: float = 0.0) -> None:
+        """Take no more, wait until all that was put is settled, and let go of everything.
+
+        What waits on the disk to be handed on has `grace` seconds for that.
+        """
 
     def __str__(self) -> str:
         """Where the mail goes, for the ready line; without passwords."""

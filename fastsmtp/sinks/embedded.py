@@ -55,7 +55,7 @@ class Embedded:
         else:
             self._committer.put(message, settle)
 
-    async def close(self) -> None:
+    async def close(self, grace: float = 0.0) -> None:
         """See `base.Sink.close`."""
         await self._committer.close()
 

@@ -15,6 +15,9 @@ from fastsmtp import own_files
 
 SUFFIX = "-lock"
 
+NOTE_LIMIT = 100
+"""Octets of what the lock file says."""
+
 POLL_INTERVAL = 0.001
 """Seconds between two looks at a lock that another one has."""
 
@@ -24,16 +27,17 @@ _FLOCK = "hhqqi4x"  # struct flock: l_type, l_whence, l_start, l_len, l_pid
 class FileLock:
     """One opening of the lock file; several in a process lock each other out as processes do."""
 
-    def __init__(self, path: str) -> None:
-        """`path` is the queue file's. Raises OSError."""
+    def __init__(self, path: str, owner: tuple[int, int] | None = None) -> None:
+        """`path` is the queue file's; `owner` whose lock file root makes, as uid and gid.
+
+        None: whoever owns the queue file. Raises OSError.
+        """
         self.path = path + SUFFIX
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         with suppress(FileExistsError):
             descriptor = os.open(self.path, flags | os.O_CREAT | os.O_EXCL, 0o600)
             if os.geteuid() == 0:
-                with suppress(FileNotFoundError):  # the queue file is made later
-                    owner = os.stat(path)
-                    os.fchown(descriptor, owner.st_uid, owner.st_gid)
+                _give(descriptor, path, owner)
             self._descriptor = descriptor
             return
         why = own_files.refusal(self.path, own_files.OURS, any_owner=os.geteuid() == 0)
@@ -75,9 +79,28 @@ class FileLock:
         found = fcntl.fcntl(self._descriptor, fcntl.F_OFD_GETLK, asked)
         return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
+    def note(self) -> str:
+        """What the lock file says; "" at first."""
+        return os.pread(self._descriptor, NOTE_LIMIT, 0).decode(errors="replace").strip()
+
+    def write_note(self, text: str) -> None:
+        """Say this in the lock file."""
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{text}\n".encode(), 0)
+
     def close(self) -> None:
         """Let go of all locks, unless another process has inherited the descriptor."""
         os.close(self._descriptor)
 
     def _set(self, command: int, kind: int, octet: int) -> None:
         fcntl.fcntl(self._descriptor, command, struct.pack(_FLOCK, kind, os.SEEK_SET, octet, 1, 0))
+
+
+def _give(descriptor: int, path: str, owner: tuple[int, int] | None) -> None:
+    """Let the file belong to whoever uses it."""
+    if owner is None:
+        with suppress(FileNotFoundError):  # the queue file is made later, and is ours
+            status = os.stat(path)
+            owner = status.st_uid, status.st_gid
+    if owner is not None:
+        os.fchown(descriptor, *owner)

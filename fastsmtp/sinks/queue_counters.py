@@ -8,17 +8,19 @@ EXPOSED = {
     "queue_messages": Exposed(
         "gauge",
         "fastsmtp_queue_messages",
-        "Messages in the queue file, counted from the oldest to the newest: a gap counts, too",
+        "Messages in the queue file, or in rabbitmq-spill, counted from the oldest to the newest: "
+        "a gap counts, too",
     ),
     "queue_oldest": Exposed(
         "gauge",
         "fastsmtp_queue_oldest_seconds",
-        "Age of the oldest message in the queue file in seconds; 0 where there is none",
+        "Age of the oldest message in the queue file, or in rabbitmq-spill, in seconds; 0 where "
+        "there is none",
     ),
     "queue_octets": Exposed(
         "gauge",
         "fastsmtp_queue_bytes",
-        "Size of the queue file with its write-ahead log in bytes",
+        "Size of the queue file, or of rabbitmq-spill, with its write-ahead log in bytes",
     ),
     "queue_limit": Exposed(
         "gauge", "fastsmtp_queue_limit_bytes", "The size that it may have: queue-maxsize"

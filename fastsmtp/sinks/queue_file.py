@@ -3,7 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from fastsmtp.availability import Availability
 from fastsmtp.counters import Snapshot
@@ -19,6 +20,8 @@ from fastsmtp.sinks.store_errors import StoreFullError
 
 log = logging.getLogger(__name__)
 
+S = TypeVar("S", bound=Store)
+
 
 class QueueFile(Choice[QueueCounters]):
     """Makes `embedded.Embedded`; where no other sink is chosen, this one is."""
@@ -33,11 +36,7 @@ class QueueFile(Choice[QueueCounters]):
         """The file, and what SQLite has put beside it."""
         # A folder that somebody has named and that is not there is more likely misspelt.
         default = settings.queue_file == Settings().queue_file
-        path = settings.queue_file
-        yield Use("queue-file", path, writes=True, makes_folder=default)
-        for companion in (path + suffix for suffix in COMPANIONS):
-            if os.path.lexists(companion):
-                yield Use("queue-file", companion, writes=True)
+        return file_uses("queue-file", settings.queue_file, makes_folder=default)
 
     def make(
         self, settings: Settings, availability: Availability, counters: QueueCounters, worker: int
@@ -72,15 +71,25 @@ class QueueFile(Choice[QueueCounters]):
 
     def snapshot(self, settings: Settings) -> Snapshot:
         """What the file holds: all workers share it, so it is asked once, not by each of them."""
-        return snapshot(settings.queue_file, settings.queue_maxsize)
+        return snapshot(settings.queue_file, settings.queue_maxsize, Store, lambda _: {})
 
 
-def snapshot(path: str, maxsize: int) -> Snapshot:
+def file_uses(key: str, path: str, *, makes_folder: bool) -> Iterable[Use]:
+    """The file of the setting `key`, and what is beside it."""
+    yield Use(key, path, writes=True, makes_folder=makes_folder)
+    for companion in (path + suffix for suffix in COMPANIONS):
+        if os.path.lexists(companion):
+            yield Use(key, companion, writes=True)
+
+
+def snapshot(
+    path: str, maxsize: int, open_store: Callable[[str], S], more: Callable[[S], Snapshot]
+) -> Snapshot:
     """What is in the file; empty where there is none, or it is unusable. Blocks."""
     if not path:
         return {}
     try:
-        store = Store(path)
+        store = open_store(path)
     except OSError as error:
         log.debug("%s", error)
         return {}
@@ -91,6 +100,7 @@ def snapshot(path: str, maxsize: int) -> Snapshot:
             "queue_messages": store.span(),
             "queue_octets": store.octets(),
             "queue_limit": maxsize,
+            **more(store),
         }
     except OSError as error:
         log.debug("%s", error)

@@ -7,7 +7,7 @@ processes may use one file at once; a call waits up to `BUSY_TIMEOUT` for the ot
 Knows neither threads, event loops nor SMTP. An instance belongs to one thread at a time.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from sqlite3 import Connection
 from time import time
@@ -49,7 +49,7 @@ SELECT 1 + max(
 """
 """The seq that SQLite would give to the next row."""
 
-_COLUMNS = "seq, id, priority, encoding, prefix, tail, exchange, routing_key, content"
+_COLUMNS = "seq, id, priority, encoding, stored, prefix, tail, exchange, routing_key, content"
 """What `_messages` makes a message of."""
 
 _WITH_CONTENTS = "messages LEFT JOIN contents ON contents.id = content"
@@ -110,20 +110,21 @@ class Store:
 
     # Writing
 
-    def add(self, rows: Sequence[Outgoing]) -> None:
+    def add(self, rows: Sequence[Outgoing], mark: Callable[[int], None] | None = None) -> None:
         """Store `rows`, all or none, and return when they are on the disk.
 
+        `mark` is told the seq of the first, behind which the others follow, and may write more.
         Raises StoreFullError or StoreError; no body may be larger than `max_body`.
         """
         self._file.check()
         holders = _holders(rows)
         octets = _octets(rows, holders)
         try:
-            self._add(rows, holders, octets)
+            self._add(rows, holders, octets, mark)
         except StoreFullError:
             with explained(self.path):
                 self._file.shrink(octets, len(rows))
-            self._add(rows, holders, octets)
+            self._add(rows, holders, octets, mark)
 
     def add_all(self, puts: Sequence[Put]) -> None:
         """Store all rows of `puts`; see `add`."""
@@ -133,20 +134,31 @@ class Store:
         """Whether `rows` would fit if nothing else were stored; an estimate."""
         return self._file.can_hold(_octets(rows, _holders(rows)), len(rows))
 
-    def _add(self, rows: Sequence[Outgoing], holders: dict[int, int], octets: int) -> None:
-        now = int(time())
+    def _add(
+        self,
+        rows: Sequence[Outgoing],
+        holders: dict[int, int],
+        octets: int,
+        mark: Callable[[int], None] | None,
+    ) -> None:
         with explained(self.path):
             self._file.limit_pages(octets, len(rows))
             with self._file.writing():
-                if holders or any(row.route for row in rows):
-                    self._add_full(rows, holders, now)
-                    return
-                insert = _Insert(self._db, _PLAIN, 6)
-                for row in rows:
-                    tail = bytes(row.tail)
-                    plain = (row.id, row.priority, row.encoding, now, row.prefix, tail)
-                    insert.add(plain, len(tail))
-                insert.flush()
+                self._insert(rows, holders, int(time()))
+                if mark is not None:
+                    last = int(self._file.value("SELECT last_insert_rowid()"))
+                    mark(last - len(rows) + 1)
+
+    def _insert(self, rows: Sequence[Outgoing], holders: dict[int, int], now: int) -> None:
+        if holders or any(row.route for row in rows):
+            self._add_full(rows, holders, now)
+            return
+        insert = _Insert(self._db, _PLAIN, 6)
+        for row in rows:
+            tail = bytes(row.tail)
+            plain = (row.id, row.priority, row.encoding, now, row.prefix, tail)
+            insert.add(plain, len(tail))
+        insert.flush()
 
     def _add_full(self, rows: Sequence[Outgoing], holders: dict[int, int], now: int) -> None:
         """Insert rows of which some name a content or have a route.
@@ -318,12 +330,23 @@ class Store:
     def _messages(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, Outgoing]]:
         """What rows of `_COLUMNS` hold. Those that share a content follow each other."""
         known, shared = None, Tail.of(b"")
-        for seq, id, priority, encoding, prefix, own, exchange, routing_key, content in rows:
+        for (
+            seq,
+            id,
+            priority,
+            encoding,
+            stored,
+            prefix,
+            own,
+            exchange,
+            routing_key,
+            content,
+        ) in rows:
             if content is not None and content != known:
                 known, shared = content, Tail.of(self._content(content, id))
             tail = own if content is None else shared
             route = None if exchange is None else Route.of(exchange, routing_key)
-            yield seq, Outgoing(id, priority, encoding, prefix, tail, route)
+            yield seq, Outgoing(id, priority, encoding, prefix, tail, route, stored)
 
     def _content(self, content: int, id: str) -> bytes:
         for (tail,) in self._db.execute("SELECT tail FROM contents WHERE id = ?", (content,)):

@@ -6,9 +6,9 @@ from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Sink
+from fastsmtp.sinks.broker import Broker
 from fastsmtp.sinks.choice import Choice
 from fastsmtp.sinks.queue_file import QueueFile
-from fastsmtp.sinks.rabbitmq.broker import Broker
 
 SINKS: tuple[Choice[Any], ...] = (Broker(), QueueFile())
 """All of them; the first one that is chosen takes the mail, and the last one always is."""

@@ -28,16 +28,11 @@ def keys(text: str) -> dict[str, str]:
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def unbuilt(key: str) -> bool:
-    about = SETTINGS.get(mailerq.ALIASES.get(key, key))
-    return about is not None and about.unbuilt
-
-
 @pytest.fixture
 def start(start_daemon: Start, broker: Broker, queue: str, tmp_path: Path) -> Start:
-    """Starts the daemon with the file: its paths in a folder of the test's, keys that are not
-    built yet left out, a free port and a queue of the test's own."""
-    given = {key: value for key, value in keys(CONFIG.read_text()).items() if not unbuilt(key)}
+    """Starts the daemon with the file: its paths in a folder of the test's, a free port and a
+    queue of the test's own."""
+    given = keys(CONFIG.read_text())
     if "user" in given:
         given["user"] = getpass.getuser()
     if "smtp-secure-port" in given:

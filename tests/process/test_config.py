@@ -228,33 +228,9 @@ def test_any_other_variable_is_read_as_a_setting(sources: Sources, name: str, te
     assert error.startswith(f"environment: {key}: ")
 
 
-UNBUILT = {
-    "rabbitmq-spill": "/var/lib/spill.db",
-}
-
-
-@pytest.mark.parametrize("key", UNBUILT)
-def test_what_is_not_built_yet_is_an_error(sources: Sources, key: str) -> None:
-    assert f"config.txt:1: {key}: not built yet" in sources.errors(f"{key}: {UNBUILT[key]}")
-
-
 def test_extract_is_a_boolean_or_trusted(sources: Sources) -> None:
     assert sources.load("smtp-extract: Trusted")[0].smtp_extract == "trusted"
     assert sources.load("smtp-extract: no")[0].smtp_extract == "false"
-
-
-def test_everything_else_is_built() -> None:
-    assert {key for key, about in SETTINGS.items() if about.unbuilt} == set(UNBUILT)
-
-
-@pytest.mark.parametrize("key", UNBUILT)
-def test_the_default_of_what_is_not_built_is_no_error(sources: Sources, key: str) -> None:
-    sources.load(f"{key}: {SETTINGS[key].default}", {}, [(key, SETTINGS[key].default)])
-
-
-def test_a_later_source_may_take_back_what_is_not_built(sources: Sources) -> None:
-    later = [("rabbitmq-spill", "")]
-    assert sources.load("rabbitmq-spill: /a", {}, later)[0].rabbitmq_spill == ""
 
 
 @pytest.mark.parametrize(

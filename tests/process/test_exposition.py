@@ -65,7 +65,7 @@ def with_queue_file():
 
 
 def test_everything_that_is_counted_is_shown():
-    worker = {"certificate_ends", *usage.EXPOSED}
+    worker = {"certificate_ends", "spill_stuck", *usage.EXPOSED}
     counted = worker | set(with_queue_file().snapshot(Availability(1))) - OF_PROBES
     assert counted | OF_THE_SUPERVISOR == set(EXPOSED)
 

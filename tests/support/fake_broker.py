@@ -27,12 +27,16 @@ class FakeBroker:
         # or which of them by the body
         self.publishes: str | Callable[[bytes], str] = "ack"
         self.declares = "ok"  # or "silent"; what a passive declaration gets, too
+        self.messages = 0  # in every queue, as it says
         self.missing = False  # passive declarations get a 404
         self.refusal: tuple[int, str] | None = None  # Connection.Close instead of OpenOk
         self.acks_early = False  # a publish is confirmed before its body has come
         self.is_blocked = False  # a publish gets Connection.Blocked alone
         self.seen: list[str] = []  # names of the methods that clients sent, in order
+        self.ids: list[str] = []  # message-ids that were published, in order
+        self.properties: list[ContentHeader] = []  # of these
         self.clients: list[_Client] = []
+        self.publisher: _Client | None = None  # who published last
         self.tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "FakeBroker":
@@ -51,6 +55,12 @@ class FakeBroker:
         client = _Client(self, reader, writer)
         self.clients.append(client)
         self.tasks.add(asyncio.create_task(client.serve()))
+
+    def hang_up(self) -> None:
+        """End all connections."""
+        for client in self.clients:
+            client.writer.close()
+        self.clients.clear()
 
     def confirm_all(self) -> None:
         """Confirm what was published in silence."""
@@ -117,6 +127,10 @@ class _Client:
     def published(self, channel: int) -> None:
         """A whole publish."""
         tag = self.tags[channel] = self.tags.get(channel, 0) + 1
+        assert self.header is not None
+        self.broker.ids.append(self.header.properties.message_id)
+        self.broker.properties.append(self.header)
+        self.broker.publisher = self
         policy = self.broker.publishes
         if not isinstance(policy, str):
             policy = policy(self.body)
@@ -163,7 +177,7 @@ class _Client:
             return commands.Channel.Close(*NO_SUCH_QUEUE, 50, 10)
         if isinstance(method, commands.Exchange.Declare):
             return commands.Exchange.DeclareOk()
-        return commands.Queue.DeclareOk(method.queue or "made", 0, 0)
+        return commands.Queue.DeclareOk(method.queue or "made", self.broker.messages, 0)
 
 
 def _named(name: str) -> tuple[object, str]:

@@ -19,8 +19,8 @@ from fastsmtp.replies import Reply
 from fastsmtp.route import Route
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Outcomes, Sink
-from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
-from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
+from fastsmtp.sinks.broker import Broker
+from fastsmtp.sinks.spill_counters import SpillCounters
 
 MAXSIZE = 100 * 1024 * 1024
 
@@ -83,12 +83,12 @@ class Client:
 
 
 class Opened:
-    """A started sink and what it writes."""
+    """A sink of RabbitMQ, with `rabbitmq_spill` around it or not, and what it writes."""
 
     def __init__(self, **settings: Any) -> None:
         self.availability = Availability(MAXSIZE)
-        self.metrics = BrokerCounters()
-        self.sink = RabbitMQ(Settings(**settings), self.availability, self.metrics)
+        self.metrics = SpillCounters()
+        self.sink = Broker().make(Settings(**settings), self.availability, self.metrics, 0)
         self.client = Client(self.sink)
         self.put = self.client.put
         self.send = self.client.send
@@ -103,7 +103,7 @@ class Opened:
 
 @contextlib.asynccontextmanager
 async def opened(url: str, queue: str, **settings: Any) -> AsyncIterator[Opened]:
-    """A RabbitMQ sink that was started, and is closed at the end."""
+    """A sink that was started, and is closed at the end."""
     made = Opened(rabbitmq_address=tuple(url.split(",")), rabbitmq_inbox=queue, **settings)
     await made.sink.start()
     try:

@@ -49,8 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
             action=_Keep,
             dest="options",
             default=argparse.SUPPRESS,
-            help=f"{about.meaning} Default: {about.shown_default}.".replace("%", "%%")
-            + " Not built yet." * about.unbuilt,
+            help=f"{about.meaning} Default: {about.shown_default}.".replace("%", "%%"),
         )
     for key in mailerq.KEYS:
         parser.add_argument(

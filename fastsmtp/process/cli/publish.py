@@ -41,7 +41,8 @@ NO_ADDRESS = [
 WORDS = {
     replies.UNROUTABLE: "no queue takes it (unroutable)",
     replies.TOO_LARGE: "larger than RabbitMQ takes (rabbitmq-maxsize, max_message_size)",
-    replies.NOT_STORED: "RabbitMQ refused it (nack)",
+    replies.NACKED: "RabbitMQ refused it (nack)",
+    replies.NOT_STORED: "RabbitMQ did not confirm it",
 }
 
 

@@ -68,6 +68,7 @@ class _Shared:
             _HEAD + _stored(prefix),
             Tail.plain(self._pieces, struct.pack("<LL", self._checksum_behind(prefix), size)),
             outgoing.route,
+            outgoing.accepted,
         )
 
     def _checksum_behind(self, prefix: bytes) -> int:

@@ -2,7 +2,7 @@ from fastsmtp.replies cimport Reply
 
 
 cdef class Delivery:
-    cdef Py_ssize_t _remaining
+    cdef readonly Py_ssize_t remaining
     cdef list _outcomes
     cdef object _settle
     cdef object _finished

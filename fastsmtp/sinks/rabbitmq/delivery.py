@@ -1,4 +1,7 @@
-"""One message on its way to the broker: collects its recipients' outcomes and settles once."""
+"""One message on its way to the broker: collects its recipients' outcomes and settles once.
+
+Whoever can do without the broker's answer overrides `expire` and `give_up`.
+"""
 
 import logging
 from collections.abc import Callable
@@ -12,10 +15,10 @@ log = logging.getLogger(__name__)
 class Delivery:
     """Calls `settle` after the last recipient's outcome is known."""
 
-    __slots__ = ("_finished", "_outcomes", "_remaining", "_settle")
+    __slots__ = ("_finished", "_outcomes", "_settle", "remaining")
 
     def __init__(self, recipients: int, settle: Settle, finished: Callable[[], None]) -> None:
-        self._remaining = recipients
+        self.remaining = recipients
         self._outcomes: list[Reply | None] = [None] * recipients
         self._settle = settle
         self._finished = finished  # called after `settle`
@@ -24,14 +27,26 @@ class Delivery:
         """Take the outcome of one recipient; never from inside the sink's `put`."""
         if refusal is not None:
             self._outcomes[position] = refusal
-        self._remaining -= 1
-        if self._remaining == 0:
+        self.remaining -= 1
+        if self.remaining == 0:
             self._end()
+
+    def expire(self, position: int) -> bool:
+        """A recipient's publish is old and unanswered: whether it is safe elsewhere by now.
+
+        What the broker says of it is told nevertheless.
+        """
+        return False
+
+    def give_up(self, position: int, refusal: Reply) -> bool:
+        """The wait for the broker's answer to a publish is over; whether nobody needs that now."""
+        self.settle(position, refusal)
+        return True
 
     def settle_all(self, refusal: Reply) -> None:
         """Take the same outcome for all recipients: none was published."""
         self._outcomes = [refusal] * len(self._outcomes)
-        self._remaining = 0
+        self.remaining = 0
         self._end()
 
     def _end(self) -> None:

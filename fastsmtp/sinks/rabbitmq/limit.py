@@ -40,6 +40,12 @@ class BodyLimit:
         self.proven = HARMLESS  # octets; largest size that the broker has confirmed
         availability.limit_body(self.maximum)
 
+    def assume(self, maximum: int) -> None:
+        """Until a connection is up the limit is `maximum`, unless the settings say another one."""
+        if self._configured is None:
+            self.maximum = maximum
+            self._availability.limit_body(maximum)
+
     def connected(self, version: str) -> None:
         """A connection is up to a broker of this version; what older ones have proven is void."""
         major = version.partition(".")[0]

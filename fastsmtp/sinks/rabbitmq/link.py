@@ -9,15 +9,18 @@ settled on it. Mail never waits for a broker that is away: it is settled, and th
 import asyncio
 import logging
 import random
+from collections.abc import Sequence
 
 from aio_pika.exceptions import ChannelClosed
 
 from fastsmtp import replies
 from fastsmtp._durations import now
 from fastsmtp.background_tasks import BackgroundTasks
+from fastsmtp.payload import Outgoing
 from fastsmtp.sinks.rabbitmq.channel import Channel
 from fastsmtp.sinks.rabbitmq.cluster import Cluster
 from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
+from fastsmtp.sinks.rabbitmq.delivery import Delivery
 from fastsmtp.sinks.rabbitmq.failover import Address, first_up
 from fastsmtp.sinks.rabbitmq.presence import Presence
 from fastsmtp.sinks.rabbitmq.publisher import Publisher
@@ -109,6 +112,33 @@ class Link:
         await self._serving.wait()
         self.publisher.settle_waiting(replies.NOT_STORED)
         await self._others.wait()
+
+    @property
+    def takes_mail(self) -> bool:
+        """It is up, and nothing says that the broker would not store what is put."""
+        current = self._current
+        return (
+            current is not None
+            and self.publisher.is_open
+            and not self.publisher.is_doubtful
+            and not current.connection.is_blocked
+        )
+
+    def put(self, message: Sequence[Outgoing], delivery: Delivery) -> None:
+        """Publish over it; it is up."""
+        self.publisher.put(message, delivery)
+
+    async def message_count(self) -> int | None:
+        """How many messages the queue says it holds; None where there is none of that name."""
+        current = self._current
+        if current is None:
+            return 0
+        return await self._cluster.topology.message_count(current.connection)
+
+    def expire(self, before: float) -> None:
+        """Let go of what was put `before` (monotonic seconds): see `Publisher.expire`."""
+        for publisher in {self.publisher, *(channel.publisher for channel in self._channels)}:
+            publisher.expire(before)
 
     def _make_publisher(self) -> Publisher:
         cluster = self._cluster

@@ -29,10 +29,14 @@ REFUSED_HINT = (
 class Presence:
     """Away: no connection for ordinary mail is up. Blocked: the broker has told an alarm."""
 
-    def __init__(self, availability: Availability, metrics: BrokerCounters) -> None:
+    def __init__(
+        self, availability: Availability, metrics: BrokerCounters, spills: bool = False
+    ) -> None:
+        """`spills`: mail goes elsewhere meanwhile, as the log says."""
         self.is_blocked = False  # an alarm: nothing is stored until it clears
         self._availability = availability
         self._metrics = metrics
+        self._spills = spills
         self._up: set[object] = set()  # connections for ordinary mail that publish
         self._failures: Counter[object] = Counter()  # rounds in vain since a connection was up
         self._lame: set[object] = set()  # connections that the log says are missing
@@ -97,7 +101,8 @@ class Presence:
         """The broker has an alarm of memory or disk."""
         if not self._blocked:
             self._availability.trouble = "RabbitMQ has an alarm of memory or disk"
-            log.warning("%s: mail is answered 452", self._availability.trouble)
+            meanwhile = "goes into rabbitmq-spill" if self._spills else "is answered 452"
+            log.warning("%s: mail %s", self._availability.trouble, meanwhile)
         self._blocked.add(connection)
         self._update()
 
@@ -120,7 +125,8 @@ class Presence:
         self._availability.trouble = what
         if hint not in self._told and not self._closed:
             self._told.add(hint)
-            log.warning("%s; mail is answered 451 until it is back. %s", what, hint)
+            meanwhile = "goes into rabbitmq-spill" if self._spills else "is answered 451"
+            log.warning("%s; mail %s until it is back. %s", what, meanwhile, hint)
 
     def _stay_away(self) -> None:
         self._update()

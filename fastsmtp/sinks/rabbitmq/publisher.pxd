@@ -18,6 +18,7 @@ cdef class Publish:
     cdef readonly double put
 
     cpdef settle(self, Reply refusal)
+    cpdef bint is_older(self, double before)
 
 
 cdef class Publisher:
@@ -25,6 +26,9 @@ cdef class Publisher:
     cdef readonly unsigned long long acks, nacks, drains
     cdef readonly bint is_open
     cdef public bint is_doubtful
+    cdef readonly bint is_late
+    cdef double _patience, _in_time_at
+    cdef Publish _sample, _last
     cdef Py_ssize_t _window, _octets, _undrained
     cdef BodyLimit _limit
     cdef object _unstored, _make_encoder, _broken, _loop, _underlay, _waiting, _slices, _drained

@@ -26,6 +26,9 @@ from fastsmtp.sinks.rabbitmq.unstored import Unstored
 
 log = logging.getLogger(__name__)
 
+SECONDS_PER_OCTET = 1e-7
+"""A publish may take so much longer until it is old: a second per 10 MB."""
+
 MAX_OCTETS = 64 * 1024 * 1024
 """Bodies in flight on a connection; a larger one travels alone."""
 
@@ -56,6 +59,28 @@ class Publish:
         if delivery is not None:
             delivery.settle(self.position, refusal)
 
+    def give_up(self, refusal: Reply) -> bool:
+        """Settle, unless its delivery can wait longer; whether it was settled."""
+        delivery = self.delivery
+        if delivery is None or not delivery.give_up(self.position, refusal):
+            return False
+        self.delivery = None
+        return True
+
+    def expire(self) -> bool:
+        """It is old: whether it is safe elsewhere."""
+        return self.delivery is not None and self.delivery.expire(self.position)
+
+    def is_older(self, before: float) -> bool:
+        """Whether it was put before this time (monotonic), or earlier the larger it is."""
+        return self.put + self.size * SECONDS_PER_OCTET <= before
+
+    def drop_body(self) -> None:
+        """Keep no content: it was written, and the broker's word is all that is missing."""
+        outgoing = self.outgoing
+        if outgoing.tail.size:
+            self.outgoing = Outgoing(outgoing.id, None, "", b"", b"", outgoing.route)
+
 
 class Publisher:
     """The mail of one connection; `attach` and `detach` give and take its channel."""
@@ -75,6 +100,8 @@ class Publisher:
         self.drains = 0  # times that the socket took a part of what is large
         self.is_open = False  # takes messages
         self.is_doubtful = False  # the broker stores nothing: others are better; see Channel
+        self._patience = 0.0  # seconds that a publish had until it was old, at the last look
+        self._in_time_at = 0.0  # monotonic; when what was put last was confirmed early
         self._window = window  # publishes
         self._limit = limit
         self._unstored = unstored
@@ -97,12 +124,20 @@ class Publisher:
         self._is_partial = False  # that has not left whole
         self._undrained = 0  # octets written since the socket was known to have room
         self._drained: asyncio.Future[None] | None = None  # while we wait for that
+        self._last: Publish | None = None  # that was written, or is being written
+        self.is_late = False  # a publish is too old: new mail is better off elsewhere
+        self._sample: Publish | None = None  # put while it was late, to see whether it still is
         self._shared: tuple[Tail, bytearray] | None = None  # one that is a single slice, its frames
 
     @property
     def is_owed(self) -> bool:
         """Something is unconfirmed, or waits, and not for us."""
         return bool(self._sent) or (bool(self._waiting) and not self._pauses)
+
+    @property
+    def takes_sample(self) -> bool:
+        """It is late, and a message may show whether it still is."""
+        return self.is_late and (self._sample is None or self._sample.delivery is None)
 
     @property
     def is_writing_first(self) -> bool:
@@ -119,6 +154,8 @@ class Publisher:
         put = now()
         for position, outgoing in enumerate(message):
             self._waiting.append(Publish(outgoing, delivery, position, put))
+        if self.is_late:
+            self._sample = self._waiting[-1]
         if not self._scheduled:
             self._schedule()
 
@@ -196,11 +233,34 @@ class Publisher:
                 break
             if publish.delivery is not None:
                 old.append(publish)
+        late = sum([publish.give_up(refusal) for publish in old])
         while self._waiting and self._waiting[0].put <= before:
-            old.append(self._waiting.popleft())
-        for publish in old:
-            publish.settle(refusal)
-        return len(old)
+            self._waiting.popleft().settle(refusal)
+            late += 1
+        return late
+
+    def expire(self, before: float) -> None:
+        """Let go of what was put `before` (monotonic seconds; earlier where it is large).
+
+        What was not written is settled as not stored, the rest waits for the broker nevertheless:
+        while the oldest of that is so old, the publisher is late.
+        """
+        self._patience = now() - before
+        for publish in self._sent.values():
+            if publish.put > before:
+                break
+            if publish.is_older(before):
+                self.is_late |= publish.put > self._in_time_at
+                if publish.expire() and (publish is not self._last or not self._is_partial):
+                    publish.drop_body()
+        if self._waiting and self._waiting[0].put <= before:
+            waiting, self._waiting = self._waiting, deque()
+            for publish in waiting:
+                if publish.is_older(before):
+                    self.is_late = True
+                    publish.settle(replies.NOT_STORED)
+                else:
+                    self._waiting.append(publish)
 
     # What the broker says of publishes
 
@@ -210,7 +270,7 @@ class Publisher:
 
     def nacked(self, tag: int, multiple: bool) -> None:
         """See `ConfirmListener`."""
-        self._confirm(tag, multiple, replies.NOT_STORED)
+        self._confirm(tag, multiple, replies.NACKED)
 
     def returned(self, header: bytes, reason: str) -> None:
         """See `ConfirmListener`; raises ValueError where nobody knows whose ack must not count."""
@@ -246,9 +306,18 @@ class Publisher:
                 if publish.refusal is None:
                     metrics.broker_confirmed += 1
                     metrics.confirm_seconds.since(publish.begun)
+            if publish is self._sample:
+                self._judge(publish, refusal)
             publish.settle(refusal or publish.refusal)
         if self._waiting and not self._scheduled:
             self._schedule()
+
+    def _judge(self, sample: Publish, refusal: Reply | None) -> None:
+        """What was put while it was late is answered: it is late no more where that came early."""
+        self._sample = None
+        if refusal is None and now() - sample.put <= self._patience / 2:
+            self.is_late = False
+            self._in_time_at = sample.put
 
     def _schedule(self) -> None:
         self._scheduled = True
@@ -312,6 +381,7 @@ class Publisher:
             if publish.size > self._limit.proven:
                 self._probe = publish
             publish.begun = begun
+            self._last = publish
             self.metrics.broker_published += 1
             outgoing = publish.outgoing
             if not encoder.publish(
@@ -320,7 +390,7 @@ class Publisher:
                 outgoing.encoding,
                 outgoing.prefix,
                 outgoing.tail,
-                timestamp,
+                outgoing.accepted or timestamp,
                 outgoing.route,
             ):
                 self._slices = self._slice(outgoing.tail)

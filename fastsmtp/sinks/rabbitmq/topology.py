@@ -134,6 +134,18 @@ class Topology:
             return True
         return True
 
+    async def message_count(self, connection: AbstractConnection) -> int | None:
+        """How many messages the queue says it holds; None where there is no such queue.
+
+        A quorum queue whose leader cannot be asked holds 0.
+        """
+        try:
+            async with connection.channel() as channel:
+                queue = await channel.declare_queue(self.queue, passive=True, timeout=TIMEOUT)
+                return queue.declaration_result.message_count or 0
+        except ChannelClosed:
+            return None
+
     async def queue_type(self, connection: AbstractConnection) -> str:
         """Type of the queue, which exists: "classic", "quorum", "stream"; "" where it is not told.
 

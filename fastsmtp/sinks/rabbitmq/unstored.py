@@ -29,10 +29,14 @@ UNROUTABLE = "unroutable"
 class Unstored:
     """Shared by all connections of a worker."""
 
-    def __init__(self, settings: Settings, metrics: BrokerCounters) -> None:
+    def __init__(self, settings: Settings, metrics: BrokerCounters, spills: bool = False) -> None:
+        """`spills`: what is not stored goes into the spill, as far as the settings say so."""
         self._default = Route(settings.rabbitmq_exchange, settings.rabbitmq_inbox)
         self._declares = settings.rabbitmq_declare
         self._metrics = metrics
+        self._lost = _meanwhile(spills, "4.3.0")  # of mail whose outcome is unknown
+        self._returned = _meanwhile(spills and settings.rabbitmq_spill_unroutable, "4.3.5")
+        self._nacked = _meanwhile(spills and settings.rabbitmq_spill_nacked, "4.3.0")
         self._log = RateLimitedLog(log, logging.WARNING)
         self._missing_at = 0.0  # monotonic; when a publish last found no queue; 0: not lately
         self._next_look = 0.0  # monotonic
@@ -57,11 +61,11 @@ class Unstored:
         self._count(f"{UNROUTABLE}: {what} ({reason})")
         self._log.event(
             ("returned", route, reason),
-            "%s: RabbitMQ returned a publish because %s (%s). Mail is answered 451 4.3.5 "
-            "meanwhile: %s",
+            "%s: RabbitMQ returned a publish because %s (%s). Its mail %s meanwhile: %s",
             UNROUTABLE,
             what,
             reason,
+            self._returned,
             remedy,
         )
 
@@ -73,8 +77,9 @@ class Unstored:
             ("nacked", route),
             "nacked: RabbitMQ did not store a publish to %s, and gives no reason. Usual ones: the "
             "queue is full and its overflow is reject-publish, or fewer than a majority of a "
-            "quorum queue's members are up. Mail is answered 451 4.3.0",
+            "quorum queue's members are up. Its mail %s",
             target,
+            self._nacked,
         )
 
     def nacked_everywhere(self, seconds: float) -> None:
@@ -114,10 +119,11 @@ class Unstored:
         self._log.event(
             ("refused", reason),
             "refused: RabbitMQ refused a publish to %s and closed the channel (%s). Publishes "
-            "whose mail is answered 451 4.3.0: %d. Look at the permissions of the user in "
-            "rabbitmq-address, and at rabbitmq-exchange",
+            "whose mail %s: %d. Look at the permissions of the user in rabbitmq-address, and at "
+            "rabbitmq-exchange",
             self._default,
             reason,
+            self._lost,
             publishes,
         )
 
@@ -131,11 +137,12 @@ class Unstored:
         self._log.event(
             ("late", where),
             "late: %s did not confirm a publish to %s within %g seconds, though the connection "
-            "works; publishes whose mail is answered 451 4.3.0: %d. Look at the broker's load and "
-            "disk; rabbitmq-timeout is how long fastsmtp waits",
+            "works; publishes whose mail %s: %d. Look at the broker's load and disk; "
+            "rabbitmq-timeout is how long fastsmtp waits",
             where,
             self._default,
             seconds,
+            self._lost,
             publishes,
         )
 
@@ -143,11 +150,12 @@ class Unstored:
         """Log a timeout; `where` is the broker's address, `finding` what a look at it gave."""
         self._log.event(
             ("timed out", where, finding),
-            "timed out: %s confirmed no publish to %s for %g seconds; publishes whose mail is "
-            "answered 451 4.3.0: %d. %s",
+            "timed out: %s confirmed no publish to %s for %g seconds; publishes whose mail %s: "
+            "%d. %s",
             where,
             self._default,
             seconds,
+            self._lost,
             publishes,
             finding,
         )
@@ -184,3 +192,8 @@ class Unstored:
 
     def _count(self, reason: str) -> None:
         self._metrics.failures.append((now(), reason))
+
+
+def _meanwhile(is_spilled: bool, status: str) -> str:
+    """What becomes of mail that is not stored; `status` is an enhanced status code."""
+    return "goes into rabbitmq-spill" if is_spilled else f"is answered 451 {status}"

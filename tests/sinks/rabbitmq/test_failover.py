@@ -85,7 +85,7 @@ async def test_a_new_connection_to_the_same_node_is_tried_too() -> None:
             return "nack" if nacking else "ack"
 
         broker.publishes = policy
-        assert await rabbit.put(b"x") is replies.NOT_STORED
+        assert await rabbit.put(b"x") is replies.NACKED
         before = connects(broker)
         await eventually(lambda: connects(broker) == before + 1, 3)
         nacking = False
@@ -97,7 +97,7 @@ async def test_a_connection_that_ends_while_another_one_is_opened_holds_back_no_
     async with cluster(1) as (rabbit, (broker,)):
         broker.publishes, broker.declares = "nack", "silent"
         opened_before = broker.seen.count("Connection.Open")
-        assert await rabbit.put(b"x") is replies.NOT_STORED
+        assert await rabbit.put(b"x") is replies.NACKED
         await eventually(lambda: broker.seen.count("Connection.Open") > opened_before, 5)
         for client in broker.clients:
             client.writer.close()
@@ -119,13 +119,13 @@ async def test_where_all_nack_the_connection_stays_and_rounds_get_rare(
             broker.publishes = "nack"
         begun = time.monotonic()
         while not line(caplog, "nacked: new connections"):
-            assert await rabbit.put(b"x") is replies.NOT_STORED
+            assert await rabbit.put(b"x") is replies.NACKED
             await asyncio.sleep(0.02)  # the rate of the client
             assert time.monotonic() - begun < 8
         connected = sum(map(connects, brokers))
         assert connected == 2 + 3  # one more for each address
         for _ in range(30):
-            assert await rabbit.put(b"x") is replies.NOT_STORED
+            assert await rabbit.put(b"x") is replies.NACKED
             await asyncio.sleep(0.05)  # the rate of the client
         assert sum(map(connects, brokers)) == connected
         for broker in brokers:

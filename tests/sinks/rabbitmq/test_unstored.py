@@ -66,7 +66,7 @@ async def test_a_nack_is_named_with_what_usually_causes_it(
     await declare(broker.url, queue, x_max_length=1, x_overflow="reject-publish")
     async with opened(broker.url, queue) as rabbit:
         answers = await asyncio.gather(*[rabbit.put(b"x") for _ in range(30)])
-        assert replies.NOT_STORED in answers
+        assert replies.NACKED in answers
         (line,) = warnings(caplog, "nacked")
         assert f"a publish to queue '{queue}'" in line
         assert "reject-publish" in line
@@ -126,7 +126,7 @@ async def test_not_ready_after_three_failures_in_a_row_and_ready_when_mail_is_st
         for _ in range(3):
             broker.publishes = "nack"
             for _ in range(IN_A_ROW - 1):
-                assert await rabbit.put(b"x") is replies.NOT_STORED
+                assert await rabbit.put(b"x") is replies.NACKED
             assert ready(rabbit) == ""
             broker.publishes = "ack"
             assert await rabbit.put(b"x") is None
@@ -198,7 +198,7 @@ async def test_nobody_looks_for_a_queue_that_is_there(monkeypatch: pytest.Monkey
     monkeypatch.setattr(unstored, "RECHECK", 0.1)
     async with FakeBroker() as broker, opened(broker.url, "inbox") as rabbit:
         broker.publishes = "nack"
-        assert await rabbit.put(b"x") is replies.NOT_STORED
+        assert await rabbit.put(b"x") is replies.NACKED
         broker.publishes = "ack"
         assert await rabbit.put(b"x") is None
         declared = broker.seen.count("Queue.Declare")

@@ -1,26 +1,33 @@
-"""RabbitMQ as a choice of the settings: every `rabbitmq-address` but none."""
+"""RabbitMQ as a choice of the settings: every `rabbitmq-address` but none; with a spill or not."""
 
 from collections.abc import Iterable
 
 from fastsmtp.availability import Availability
 from fastsmtp.counters import Snapshot
+from fastsmtp.needs import Use
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.base import Sink
 from fastsmtp.sinks.choice import Choice, Verdict
-from fastsmtp.sinks.queue_file import snapshot
-from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
+from fastsmtp.sinks.queue_file import file_uses, snapshot
+from fastsmtp.sinks.spill_counters import SpillCounters
+from fastsmtp.sinks.spill_file import SpillFile
 
 
-class Broker(Choice[BrokerCounters]):
-    """Makes `sink.RabbitMQ`."""
+class Broker(Choice[SpillCounters]):
+    """Makes `rabbitmq.sink.RabbitMQ`, or `spill.Spill` around it."""
 
-    late = ("fastsmtp.sinks.rabbitmq.sink",)
+    late = ("fastsmtp.sinks.rabbitmq.sink", "fastsmtp.sinks.spill")
     reads = ("rabbitmq-ca", "rabbitmq-certificate", "rabbitmq-key")
-    counters = BrokerCounters
+    counters = SpillCounters
 
     def is_chosen(self, settings: Settings) -> bool:
         """See `Choice.is_chosen`."""
         return bool(settings.rabbitmq_address)
+
+    def uses(self, settings: Settings) -> Iterable[Use]:
+        """See `Choice.uses`."""
+        if settings.rabbitmq_spill:
+            yield from file_uses("rabbitmq-spill", settings.rabbitmq_spill, makes_folder=False)
 
     def warnings(self, settings: Settings) -> Iterable[str]:
         """See `Choice.warnings`."""
@@ -31,9 +38,13 @@ class Broker(Choice[BrokerCounters]):
             )
 
     def make(
-        self, settings: Settings, availability: Availability, counters: BrokerCounters, worker: int
+        self, settings: Settings, availability: Availability, counters: SpillCounters, worker: int
     ) -> Sink:
         """See `Choice.make`."""
+        if settings.rabbitmq_spill:
+            from fastsmtp.sinks.spill import Spill
+
+            return Spill(settings, availability, counters, worker)
         from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
 
         return RabbitMQ(settings, availability, counters, worker)
@@ -51,4 +62,8 @@ class Broker(Choice[BrokerCounters]):
 
     def snapshot(self, settings: Settings) -> Snapshot:
         """What the spill holds."""
-        return snapshot(settings.rabbitmq_spill, settings.queue_maxsize)
+        return snapshot(settings.rabbitmq_spill, settings.queue_maxsize, SpillFile, _stuck)
+
+
+def _stuck(file: SpillFile) -> Snapshot:
+    return {"spill_stuck": file.stuck()}

@@ -59,7 +59,7 @@ class Discard:
         for settle, recipients in waiting:
             settle([None] * recipients)
 
-    async def close(self) -> None:
+    async def close(self, grace: float = 0.0) -> None:
         self.answer()
         last = b"".join(self.last).decode()
         found = {"equal": self.equal, "other": self.other, "last": last}

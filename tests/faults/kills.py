@@ -64,5 +64,11 @@ def settle(daemon: Daemon, inbox: Inbox, ledger: Ledger) -> Report:
     daemon.stop()
     for message in inbox.messages(daemon):
         token = message["envelope"].partition("@")[0]
-        ledger.found(token, message["envelope"], message["recipient"], message["mime"].encode())
+        ledger.found(
+            token,
+            message["envelope"],
+            message["recipient"],
+            message["mime"].encode(),
+            message["message-id"],
+        )
     return ledger.report()

@@ -6,6 +6,8 @@ last byte leaves and `answered` when a reply came; `found` takes what was draine
 - lost: answered with 250, and some recipient's copy is not in the queue;
 - damaged: in the queue with another content or envelope than was sent, or never sent at all;
 - duplicates: copies that are in the queue more than once;
+- strangers: of these, those whose message-id is not that of the first;
+- deferred: messages that were refused before their content;
 - ambiguous: never answered, or refused, and yet in the queue; a client would send it again.
 """
 
@@ -37,10 +39,16 @@ class Report:
     lost: int
     damaged: int
     duplicates: int
+    strangers: int
     ambiguous: int
+    deferred: int
+    longest: float  # seconds between the end of a content and its 250
 
     def __str__(self) -> str:
-        return " · ".join(f"{name} {value}" for name, value in vars(self).items())
+        return " · ".join(
+            f"{name} {value:.1f} s" if isinstance(value, float) else f"{name} {value}"
+            for name, value in vars(self).items()
+        )
 
 
 def digest(content: bytes) -> bytes:
@@ -56,6 +64,11 @@ class Ledger:
     mails: dict[str, Mail] = field(default_factory=dict)
     replies: dict[str, int] = field(default_factory=dict)  # token → code
     copies: Counter[tuple[str, str]] = field(default_factory=Counter)  # (token, recipient)
+    ids: dict[tuple[str, str], str] = field(default_factory=dict)  # of the first copy
+    strangers: int = 0
+    deferred: int = 0
+    longest: float = 0.0
+    times: dict[str, float] = field(default_factory=dict)  # when a token was sent, monotonic
     damaged: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)  # how connections ended that no reply ended
     acknowledged: int = 0
@@ -64,6 +77,7 @@ class Ledger:
     def sent(self, mail: Mail) -> None:
         """`mail` is about to leave whole."""
         self.mails[mail.token] = mail
+        self.times[mail.token] = time.monotonic()
 
     def answered(self, token: str, code: int) -> None:
         """The reply after the end of `token`'s data."""
@@ -71,13 +85,14 @@ class Ledger:
         if code == 250:
             self.acknowledged += 1
             self.last_acknowledged = time.monotonic()
+            self.longest = max(self.longest, self.last_acknowledged - self.times[token])
 
     @property
     def in_flight(self) -> int:
         """Messages sent and not answered, those whose connection broke included."""
         return len(self.mails) - len(self.replies)
 
-    def found(self, token: str, sender: str, recipient: str, content: bytes) -> None:
+    def found(self, token: str, sender: str, recipient: str, content: bytes, id: str = "") -> None:
         """One message of the queue."""
         mail = self.mails.get(token)
         if (
@@ -88,6 +103,7 @@ class Ledger:
             self.damaged.append(f"{token} {sender} {recipient} {content[:200]!r}")
         else:
             self.copies[token, recipient] += 1
+            self.strangers += self.ids.setdefault((token, recipient), id) != id
 
     def report(self) -> Report:
         """The judgement, once everything is drained."""
@@ -104,5 +120,8 @@ class Ledger:
             ),
             damaged=len(self.damaged),
             duplicates=sum(count - 1 for count in self.copies.values()),
+            strangers=self.strangers,
             ambiguous=len({token for token, _ in self.copies} - acknowledged),
+            deferred=self.deferred,
+            longest=self.longest,
         )

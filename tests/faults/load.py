@@ -104,6 +104,7 @@ class Session:
         self.writer.write("".join(f"{line}\r\n" for line in envelope).encode())
         codes = [await self.reply() for _ in envelope]
         if set(codes) != {250}:
+            self.ledger.deferred += 1
             await self.command("RSET", 250)
             await asyncio.sleep(self.random.uniform(0, 0.1))  # the rate of a client
             return

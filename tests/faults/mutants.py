@@ -12,6 +12,11 @@ from fastsmtp.process import cli, worker, workers
 from fastsmtp.settings import Settings
 from fastsmtp.sinks import table
 from fastsmtp.sinks.base import Outcomes, Settle
+from fastsmtp.sinks.hedge import Hedge, State
+from fastsmtp.sinks.rabbitmq.delivery import Delivery
+from fastsmtp.sinks.spill import Spill
+from fastsmtp.sinks.spill_drain import SpillDrain
+from fastsmtp.sinks.spill_file import SpillFile
 
 
 class Mutant(ABC):
@@ -28,8 +33,8 @@ class Mutant(ABC):
     @abstractmethod
     def put(self, message: Sequence[Outgoing], settle: Settle) -> None: ...
 
-    async def close(self) -> None:
-        await self.sink.close()
+    async def close(self, grace: float = 0.0) -> None:
+        await self.sink.close(grace)
 
     def __str__(self) -> str:
         return str(self.sink)
@@ -54,10 +59,42 @@ class DropsFailedBatch(Mutant):
         self.sink.put(message, lambda outcomes: settle([None] * len(message)))
 
 
+def drain_deletes_early() -> None:
+    """A row leaves the spill when it is published, not when it is confirmed."""
+    publish = SpillDrain._publish
+
+    async def published(self: SpillDrain, file: SpillFile, seqs: list[int]) -> None:
+        await publish(self, file, seqs)
+        self._published += self.in_flight
+
+    SpillDrain._publish = published
+
+
+def hedge_forgets() -> None:
+    """Mail that the broker confirms too slowly is answered, and not stored."""
+
+    def expire(self: Hedge, position: int) -> bool:
+        if position not in self._states:
+            self._states[position] = (State.STORED, self._message[position].id)
+            Delivery.settle(self, position, None)
+        return False
+
+    Hedge.expire = expire
+    Spill.forget = Spill.release = lambda *_: None
+
+
 MUTANTS = {"answers-early": AnswersEarly, "drops-failed-batch": DropsFailedBatch}
+
+PATCHES = {
+    "drain-deletes-early": drain_deletes_early,
+    "hedge-forgets": hedge_forgets,
+}
 
 if __name__ == "__main__":
     if sys.argv[1] == "--worker":
+        if sys.argv[2] in PATCHES:
+            PATCHES[sys.argv[2]]()
+            sys.exit(worker.main())
         sys.exit(worker.main(MUTANTS[sys.argv[2]]))
     workers.COMMAND = [sys.executable, __file__, "--worker", sys.argv.pop(1)]
     sys.exit(cli.main())

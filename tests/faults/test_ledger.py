@@ -35,7 +35,7 @@ def test_it_counts_what_became_of_each_message() -> None:
     ledger.found("unknown", "me@example.com", two[0], b"unknown")
     assert str(ledger.report()) == (
         "seed 7 · sent 7 · acknowledged 5 · refused 1 · unanswered 1 · lost 3 · damaged 4"
-        " · duplicates 2 · ambiguous 1"
+        " · duplicates 2 · strangers 0 · ambiguous 1 · deferred 0 · longest 0.0 s"
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from fastsmtp import replies
+from fastsmtp.sinks.hedge import Hedge
+from fastsmtp.sinks.spill_drain import POLL_INTERVAL
 from fastsmtp.sinks.spill_file import LIMIT, SpillFile
 from tests.support.daemon import Daemon
 from tests.support.fake_broker import FakeBroker
@@ -122,6 +124,45 @@ async def test_what_was_unanswered_when_the_channel_ended_is_published_again(spi
         await eventually(lambda: rows(spill) == 0, 10)
         assert broker.ids.count(unanswered.id) in (1, 2)
         assert sink.metrics.spill_repeated >= 1
+
+
+async def publishes_of_a_late_message(spill: str) -> int:
+    """While the connection lives on which it has no answer; others confirm at once."""
+    async with spilling(spill) as (sink, broker):
+        first = broker.clients[0]
+        broker.publishes = lambda _: "silent" if broker.publisher is first else "ack"
+        late = sink.outgoing(b"x")
+        assert await sink.send(late) == [None]
+        file = SpillFile(spill)
+        file.add([sink.outgoing(b"y")])  # of an earlier run
+        file.adopt()
+        file.close()
+        await eventually(lambda: rows(spill) <= 1, 20)  # the drain is at work
+        await asyncio.sleep(2 * POLL_INTERVAL)
+        count = broker.ids.count(late.id)
+        broker.confirm_all()
+        await eventually(lambda: rows(spill) == 0, 10)
+        return count
+
+
+@on_uvloop
+async def test_what_is_held_is_published_by_nobody_else(spill: str) -> None:
+    assert await publishes_of_a_late_message(spill) == 1
+
+
+@on_uvloop
+async def test_a_row_that_is_released_early_is_seen(
+    spill: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = Hedge._stored
+
+    def release(self: Hedge, position: int) -> None:
+        _, id = self._states[position]
+        stored(self, position)
+        self._place.release(id)
+
+    monkeypatch.setattr(Hedge, "_stored", release)
+    assert await publishes_of_a_late_message(spill) == 2
 
 
 @on_uvloop

@@ -67,7 +67,7 @@ class Mailbox:
         self.counters.mailbox_mails += len(message)
         asyncio.get_running_loop().call_soon(settle, [None] * len(message))
 
-    async def close(self):
+    async def close(self, grace=0.0):
         """Nothing is open."""
 
     def __str__(self):

@@ -57,7 +57,7 @@ class Held:
         for settle, recipients in waiting:
             settle([outcome] * recipients)
 
-    async def close(self) -> None:
+    async def close(self, grace: float = 0.0) -> None:
         if self.hang:
             await asyncio.Event().wait()
         self.release()

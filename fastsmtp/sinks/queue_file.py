@@ -46,32 +46,34 @@ class QueueFile(Choice[QueueCounters]):
 
     async def examine(self, settings: Settings) -> Verdict:
         """Open the file where it exists."""
-        return self._look(settings)
-
-    def _look(self, settings: Settings) -> Verdict:
         path = settings.queue_file
         where = f"rabbitmq-address is none: mail goes into the queue file {path}"
-        if not os.path.exists(path):
-            return Verdict(True, [f"{where}, which will be made"], [])
-        try:
-            store = Store(path, settings.queue_maxsize)
-        except OSError as error:
-            return Verdict(False, [where], [f"{error}: mail will be answered 451 4.3.0"])
-        try:
-            count, room = store.count(), store.room()
-        except StoreFullError as error:
-            return Verdict(False, [where], [f"{error}: mail will be answered 452 4.3.1"])
-        except OSError as error:
-            return Verdict(False, [where], [f"{error}: mail will be answered 451 4.3.0"])
-        finally:
-            store.close()
-        line = f"{where}: it holds {count} messages and has room for {room} bytes"
-        full = [] if room > 0 else [f"{path} is full: mail will be answered 452 4.3.1"]
-        return Verdict(not full, [line], full)
+        return examine_file(path, settings.queue_maxsize, where)
 
     def snapshot(self, settings: Settings) -> Snapshot:
         """What the file holds: all workers share it, so it is asked once, not by each of them."""
         return snapshot(settings.queue_file, settings.queue_maxsize, Store, lambda _: {})
+
+
+def examine_file(path: str, maxsize: int, where: str) -> Verdict:
+    """Open the file where it exists; `where` says what goes into it. Blocks."""
+    if not os.path.exists(path):
+        return Verdict(True, [f"{where}, which will be made"], [])
+    try:
+        store = Store(path, maxsize)
+    except OSError as error:
+        return Verdict(False, [where], [f"{error}: mail will be answered 451 4.3.0"])
+    try:
+        count, room = store.count(), store.room()
+    except StoreFullError as error:
+        return Verdict(False, [where], [f"{error}: mail will be answered 452 4.3.1"])
+    except OSError as error:
+        return Verdict(False, [where], [f"{error}: mail will be answered 451 4.3.0"])
+    finally:
+        store.close()
+    line = f"{where}: it holds {count} messages and has room for {room} bytes"
+    full = [] if room > 0 else [f"{path} is full: mail will be answered 452 4.3.1"]
+    return Verdict(not full, [line], full)
 
 
 def file_uses(key: str, path: str, *, makes_folder: bool) -> Iterable[Use]:

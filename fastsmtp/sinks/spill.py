@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 LOOK_INTERVAL = 0.1
 """Seconds between two looks for what has waited too long."""
 
+SHORTEST_INTERVAL = 0.01
+"""Seconds of it at least, however short rabbitmq-spill-after is."""
+
 QUIET = 5.0
 """Seconds without mail for the file after which it is over, if the broker is well."""
 
@@ -205,7 +208,7 @@ class Spill:
     # Whether mail may come in, and what the log says
 
     async def _watch(self) -> None:
-        interval = min(LOOK_INTERVAL, self._patience / 8)
+        interval = max(SHORTEST_INTERVAL, min(LOOK_INTERVAL, self._patience / 8))
         while True:
             await asyncio.sleep(interval)
             self._broker.expire(now() - self._patience)
@@ -258,6 +261,7 @@ class Spill:
             await asyncio.sleep(LOOK_INTERVAL)
         await self._until(self._drain.is_empty, end)
         await self._until(self._has_all_words, now() + LAST_WORDS)
+        await self._drain.tell_what_stays()
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)

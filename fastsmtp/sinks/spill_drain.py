@@ -144,6 +144,19 @@ class SpillDrain:
             return True
         return not self._busy and not await self._do(self._file.due, 1)
 
+    async def tell_what_stays(self) -> None:
+        """Log what is in the file at the end, where this process drains it."""
+        file = self._file
+        if file is not None:
+            with suppress(OSError):
+                stays = await self._do(file.count) - len(self._published)
+                if stays > 0:
+                    log.warning(
+                        "the spill: %d messages stay in %s; the next start publishes them",
+                        stays,
+                        file.path,
+                    )
+
     async def _do(self, work: "Callable[..., T]", *arguments: Any) -> "T":
         """Work on the file, after what was begun there."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

@@ -3,12 +3,13 @@
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Daemon
+from tests.support.daemon import COMMAND, Daemon
 from tests.support.patience import until
 from tests.support.ports import lasting_port
 from tests.support.wire import Wire
@@ -48,6 +49,27 @@ def test_a_second_instance_is_refused_and_told_by_whom(
     with Wire(daemon.port) as client:
         client.ehlo()
         assert client.mail(MAIL).code == 250
+
+
+def test_its_mail_is_published_by_nobody_else(
+    start_daemon: Start, settings: dict[str, object], tmp_path: Path
+) -> None:
+    daemon = start_daemon(**settings)
+    assert daemon.process is not None
+    command = [*COMMAND, "queue", "publish", "--queue-file", str(tmp_path / "spill.db")]
+    done = subprocess.run(
+        [*command, "--rabbitmq-address", NO_BROKER],
+        cwd=tmp_path,
+        env=daemon.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert f"is the spill of a fastsmtp that runs, or ends (process {daemon.process.pid})" in (
+        done.stderr
+    )
 
 
 def test_what_a_killed_supervisor_leaves_is_waited_for(

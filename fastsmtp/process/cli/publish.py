@@ -5,7 +5,6 @@ the end what became of the mail. Moves nothing itself: see `sinks/drain.py`.
 """
 
 import asyncio
-import fcntl
 import logging
 import os
 import signal
@@ -19,11 +18,14 @@ import uvloop
 from fastsmtp import replies
 from fastsmtp.availability import Availability
 from fastsmtp.process.config import ConfigError
+from fastsmtp.process.ownership import OWNER
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.drain import Drain
+from fastsmtp.sinks.file_lock import FileLock
 from fastsmtp.sinks.rabbitmq import limit, presence, unstored
 from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
 from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
+from fastsmtp.sinks.spill_drain import DRAIN
 from fastsmtp.sinks.store import Store
 from fastsmtp.sinks.store_errors import StoreError
 
@@ -64,21 +66,19 @@ def run(store: Store, settings: Settings) -> int:
 
 @contextmanager
 def _alone(store: Store) -> Iterator[None]:
-    """Two at once would publish every message twice.
-
-    The folder is locked: to close the file would drop SQLite's own locks on it.
-    """
-    folder = os.path.dirname(store.path)
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Two at once would publish every message twice; a daemon publishes its spill itself."""
+    lock = FileLock(store.path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise BlockingIOError(f"a fastsmtp queue publish is at work in {folder} already") from None
-    try:
+        if lock.is_taken(OWNER):
+            raise BlockingIOError(
+                f"{store.path} is the spill of a fastsmtp that runs, or ends (process "
+                f"{lock.note()}): it publishes what is in it"
+            )
+        if not lock.take(DRAIN):
+            raise BlockingIOError(f"a fastsmtp queue publish is at work on {store.path} already")
         yield
     finally:
-        os.close(descriptor)
+        lock.close()
 
 
 class _Publishing:

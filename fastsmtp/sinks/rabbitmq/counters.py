@@ -34,7 +34,8 @@ EXPOSED = {
     "broker_lost": Exposed(
         "counter",
         "fastsmtp_broker_lost",
-        "Publishes without an answer when the channel ended; their senders were told 451",
+        "Publishes without an answer when the channel ended: their mail is answered 451, or goes "
+        "into rabbitmq-spill",
     ),
     "confirm_seconds": Exposed(
         "histogram", "fastsmtp_confirm_seconds", "From a publish to its confirm"

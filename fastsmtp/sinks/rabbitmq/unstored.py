@@ -34,6 +34,10 @@ class Unstored:
         self._default = Route(settings.rabbitmq_exchange, settings.rabbitmq_inbox)
         self._declares = settings.rabbitmq_declare
         self._metrics = metrics
+        # Kinds of mail that the spill does not take; what it takes is no failure
+        self._refuses_lost = not spills
+        self._refuses_returned = not (spills and settings.rabbitmq_spill_unroutable)
+        self._refuses_nacked = not (spills and settings.rabbitmq_spill_nacked)
         self._lost = _meanwhile(spills, "4.3.0")  # of mail whose outcome is unknown
         self._returned = _meanwhile(spills and settings.rabbitmq_spill_unroutable, "4.3.5")
         self._nacked = _meanwhile(spills and settings.rabbitmq_spill_nacked, "4.3.0")
@@ -58,7 +62,8 @@ class Unstored:
             self._missing_at = now()
         if self._declares and route is None:
             remedy = "fastsmtp declares it anew"
-        self._count(f"{UNROUTABLE}: {what} ({reason})")
+        if self._refuses_returned:
+            self._count(f"{UNROUTABLE}: {what} ({reason})")
         self._log.event(
             ("returned", route, reason),
             "%s: RabbitMQ returned a publish because %s (%s). Its mail %s meanwhile: %s",
@@ -72,7 +77,8 @@ class Unstored:
     def nacked(self, route: Route | None) -> None:
         """The broker did not store a publish; AMQP has no room for its reason."""
         target = route or self._default
-        self._count(f"nacked: RabbitMQ did not store a publish to {target}")
+        if self._refuses_nacked:
+            self._count(f"nacked: RabbitMQ did not store a publish to {target}")
         self._log.event(
             ("nacked", route),
             "nacked: RabbitMQ did not store a publish to %s, and gives no reason. Usual ones: the "
@@ -114,7 +120,7 @@ class Unstored:
 
     def refused(self, publishes: int, reason: str) -> None:
         """The broker closed the channel over a publish, for a `reason` other than its size."""
-        for _ in range(min(publishes, IN_A_ROW)):
+        for _ in range(min(publishes, IN_A_ROW) if self._refuses_lost else 0):
             self._count(f"refused: RabbitMQ refused a publish to {self._default} ({reason})")
         self._log.event(
             ("refused", reason),
@@ -129,7 +135,7 @@ class Unstored:
 
     def timed_out(self, publishes: int, seconds: float) -> None:
         """So many publishes on one connection had no confirm for `seconds`."""
-        for _ in range(min(publishes, IN_A_ROW)):
+        for _ in range(min(publishes, IN_A_ROW) if self._refuses_lost else 0):
             self._count(f"no confirm for {seconds:g} seconds of a publish to {self._default}")
 
     def late(self, where: str, publishes: int, seconds: float) -> None:

@@ -58,7 +58,6 @@ ELSEWHERE = {
     "process.reading": "process/test_supervisor.py",
     "process.sockets": "process/test_supervisor.py",
     "sinks.committer": "sinks/test_embedded.py",
-    "sinks.hedge": "sinks/test_spill.py",
     "sinks.second_opinion": "sinks/test_spill.py",
     "sinks.spill_counters": "sinks/test_spill.py",
     "sinks.spill_drain": "sinks/test_spill.py",

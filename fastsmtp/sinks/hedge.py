@@ -135,12 +135,22 @@ class Hedge(Delivery):
         positions.append(position)
 
     def _write(self) -> None:
-        late, self._late = self._late, []
+        late, self._late = [*filter(self._is_still_late, self._late)], []
         broken, self._broken = self._broken, []
         for positions, is_held in ((late, True), (broken, False)):
             if positions:
                 rows = [self._message[position] for position in positions]
                 self._place.write(rows, is_held, partial(self._written, positions, is_held))
+
+    def _is_still_late(self, position: int) -> bool:
+        """Nothing was heard of it since it was to be written."""
+        state, _ = self._states[position]
+        if state is State.WRITING:
+            return True
+        del self._states[position]
+        if state is State.ENDED:
+            self._broken.append(position)
+        return False
 
     def _written(self, positions: list[int], is_held: bool, outcomes: Outcomes) -> None:
         for position, outcome in zip(positions, outcomes, strict=True):

@@ -219,7 +219,7 @@ class Spill:
         """Bring the availability up to date."""
         seen, availability = self._seen, self._availability
         is_well = seen.refusal is None
-        limit = min(seen.body_limit, self._max_body)
+        limit = seen.body_limit if is_well else min(seen.body_limit, self._max_body)
         if limit != self._limit:
             self._limit = limit
             availability.limit_body(limit)

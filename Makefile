@@ -82,17 +82,19 @@ run: $(VENV)/built-$(FASTSMTP_BUILD) ## start on 127.0.0.1:2525 with the embedde
 	@printf '%s\n' "$$FIRST_MAIL"
 	@exec $(BIN)/fastsmtp --smtp-ip 127.0.0.1 --smtp-port 2525 --rabbitmq-address none --queue-file $(RUN)/queue.db
 
-# Side by side: most of these tests wait more than they compute. Their bytecode, which pytest rewrites
-# for its messages, is kept whatever the environment says: every process would compile it anew.
+# The bytecode of the tests and of all that they start is kept, whatever the environment says: every
+# process would compile it anew, which is a third of a daemon's start.
+KEPT = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache
+
+# Side by side: most of these tests wait more than they compute.
 check: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## build, lint, run every test that starts no process: under a minute
 	@$(MAKE) --no-print-directory -j 2 lint in-memory
 
 in-memory: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools
-	@PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache \
-		$(PYTEST) --in-memory -q -r fE -n $$((2 * $(JOBS))) --dist worksteal
+	@$(KEPT) $(PYTEST) --in-memory -q -r fE -n $$((2 * $(JOBS))) --dist worksteal
 
 test: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools lint ## install what the tests need, build, lint, run all tests of every day
-	$(PYTEST) -n $(JOBS) --dist worksteal --durations 20
+	$(KEPT) $(PYTEST) -n $(JOBS) --dist worksteal --durations 20
 
 # Interpreters by name or path; each has a virtual environment of its own.
 PYTHONS ?= python3.11 python3.12 python3.13

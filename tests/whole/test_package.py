@@ -1,10 +1,12 @@
 """What a user installs: an sdist builds the same wheel, and that wheel works on its own."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -12,12 +14,24 @@ import pytest
 
 from fastsmtp import __version__
 from tests.support.daemon import ROOT
+from tests.support.machine_code import SUFFIX
 
 
-def python(interpreter: Path | str, *arguments: str, cwd: Path) -> str:
+PLATLIB = """
+from setuptools import Distribution
+build = Distribution().get_command_obj("build")
+build.ensure_finalized()
+print(build.build_platlib)
+"""
+
+COMPILED_HERE = {"_durations", "ids"}
+"""A module in Cython, and one in Python that a .pxd gives types."""
+
+
+def python(interpreter: Path | str, *arguments: Path | str, cwd: Path) -> str:
     """What an isolated Python printed; it must succeed."""
     done = subprocess.run(
-        [str(interpreter), "-I", *arguments],
+        [interpreter, "-I", *arguments],
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -30,10 +44,12 @@ def python(interpreter: Path | str, *arguments: str, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made from the sources alone: no build of this checkout is near."""
+    """Made where the checkout's C is near: it is not translated again, and must not go in."""
     folder = tmp_path_factory.mktemp("sdist")
     built = shutil.ignore_patterns("*.so", "*.c", "__pycache__", "*.html")
     shutil.copytree(ROOT / "fastsmtp", folder / "fastsmtp", ignore=built)
+    for generated in ROOT.glob("build/cython-*"):
+        shutil.copytree(generated, folder / "build" / generated.name)
     for name in (
         "setup.py",
         "pyproject.toml",
@@ -65,17 +81,38 @@ def test_an_sdist_has_the_sources_and_no_generated_c(sdist: Path) -> None:
     assert not {name for name in names if name.endswith((".c", ".so", ".html"))}
 
 
+@pytest.fixture
+def unpacked(sdist: Path, tmp_path: Path) -> Path:
+    """The sdist, beside the checkout's machine code: its compilation takes a minute.
+
+    One module of each kind is left to the compiler; Cython translates all of them from the sdist.
+    `make wheels` compiles everything.
+    """
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+    built = folder / python(sys.executable, "-c", PLATLIB, cwd=folder).strip()
+    for code in (ROOT / "fastsmtp").rglob(f"*{SUFFIX}"):
+        if code.name.removesuffix(SUFFIX) in COMPILED_HERE:
+            continue
+        copy = built / code.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(code, copy)
+        os.utime(copy, (time.time() + 3600,) * 2)  # newer than the C that Cython will write
+    return folder
+
+
 @pytest.mark.timeout(300)
 def test_the_wheel_of_the_sdist_works_in_a_clean_environment(
-    sdist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    unpacked: Path, tmp_path: Path
 ) -> None:
-    # The compiler's optimisation takes minutes; `make wheels` tries such a wheel.
-    monkeypatch.setenv("FASTSMTP_BUILD", "debug")
     python(
         sys.executable,
-        *("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", ".", str(sdist)),
+        *("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", ".", unpacked),
         cwd=tmp_path,
     )
+    made = {path.name.removesuffix(".o") for path in unpacked.rglob("*.o")}
+    assert made == COMPILED_HERE
     (wheel,) = tmp_path.glob("*.whl")
     names = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("fastsmtp/")}
     modules = {

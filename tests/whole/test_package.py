@@ -16,7 +16,6 @@ from fastsmtp import __version__
 from tests.support.daemon import ROOT
 from tests.support.machine_code import SUFFIX
 
-
 PLATLIB = """
 from setuptools import Distribution
 build = Distribution().get_command_obj("build")

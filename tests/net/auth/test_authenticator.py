@@ -185,37 +185,38 @@ def test_a_dialogue_in_one_packet_and_octet_by_octet(daemon):
             assert [reply.code for reply in client.replies(5)] == [250, 334, 334, 235, 250]
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"AUTH PLAIN " + b"A" * 12_000,
-        b"AUTH PLAIN " + b"A" * 13_000,
-        b"AUTH PLAIN " + b"A" * 1_000_000,
-        b"AUTH PLAIN " + b64(b"\0" * 9000).encode(),
-        b"AUTH PLAIN " + b64(b"\0" + b"u" * 4000 + b"\0" + b"p" * 4000).encode(),
-        b"AUTH PLAIN " + b64(b"\0u\0\x01\x02\x03").encode(),
-        b"AUTH PLAIN \x00\x01\x02",
-        b"AUTH PLAIN \xff\xfe",
-        b"AUTH LOGIN " + b64(b"u\0u").encode() + b"\r\n" + b64(b"p\0p").encode(),
-        b"AUTH LOGIN\r\n" + b"B" * 13_000,
-        b"AUTH LOGIN\r\n\r\n\r\n",
-        b"AUTH " + b"X" * 13_000,
-    ],
-)
+HOSTILE = [
+    b"AUTH PLAIN " + b"A" * 12_000,
+    b"AUTH PLAIN " + b"A" * 13_000,
+    b"AUTH PLAIN " + b"A" * 1_000_000,
+    b"AUTH PLAIN " + b64(b"\0" * 9000).encode(),
+    b"AUTH PLAIN " + b64(b"\0" + b"u" * 4000 + b"\0" + b"p" * 4000).encode(),
+    b"AUTH PLAIN " + b64(b"\0u\0\x01\x02\x03").encode(),
+    b"AUTH PLAIN \x00\x01\x02",
+    b"AUTH PLAIN \xff\xfe",
+    b"AUTH LOGIN " + b64(b"u\0u").encode() + b"\r\n" + b64(b"p\0p").encode(),
+    b"AUTH LOGIN\r\n" + b"B" * 13_000,
+    b"AUTH LOGIN\r\n\r\n\r\n",
+    b"AUTH " + b"X" * 13_000,
+]
+
+
 @pytest.mark.parametrize("packets", [1, 50])
-def test_hostile_lines_are_refused_and_the_session_goes_on(daemon, line, packets):
-    with Wire(daemon.port) as client:
-        client.ehlo()
-        sent = line + b"\r\nNOOP\r\n"
-        size = -(-len(sent) // packets)
-        for at in range(0, len(sent), size):
-            client.send(sent[at : at + size])
-        replies = []
-        while not replies or replies[-1].raw != b"250 2.0.0 Ok\r\n":
-            replies.append(client.reply())
-        assert {reply.code for reply in replies[:-1]} <= {334, 500, 501, 504, 535}
-        assert client.command("MAIL FROM:<a@example.com>").code == 530
-        assert client.command(f"AUTH PLAIN {plain()}").code == 235
+def test_hostile_lines_are_refused_and_the_session_goes_on(daemon, packets):
+    for line in HOSTILE:
+        with Wire(daemon.port) as client:
+            client.ehlo()
+            sent = line + b"\r\nNOOP\r\n"
+            size = -(-len(sent) // packets)
+            for at in range(0, len(sent), size):
+                client.send(sent[at : at + size])
+            replies = []
+            while not replies or replies[-1].raw != b"250 2.0.0 Ok\r\n":
+                replies.append(client.reply())
+            codes = {reply.code for reply in replies[:-1]}
+            assert codes <= {334, 500, 501, 504, 535}, line[:40]
+            assert client.command("MAIL FROM:<a@example.com>").code == 530, line[:40]
+            assert client.command(f"AUTH PLAIN {plain()}").code == 235, line[:40]
 
 
 def test_tls_forgets_who_it_was_and_protects_the_next_one(tmp_path, start_daemon):

@@ -181,7 +181,7 @@ async def test_mail_goes_over_the_connections_that_are_stored(
 ) -> None:
     """Two of three nodes go on confirming; the third one's publisher finds no better."""
     monkeypatch.setattr(channel, "SILENT", 0.5)
-    async with cluster(3, rabbitmq_publishers=3) as (rabbit, brokers):
+    async with cluster(3, rabbitmq_publishers=3, rabbitmq_timeout=4) as (rabbit, brokers):
         brokers[0].publishes = "silent"
         mute = [rabbit.put(b"x") for _ in range(3)]
         await asyncio.sleep(0.3)  # until it is published

@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 RUN := .run
 
 PYTEST := $(BIN)/python -m pytest
-# Two at a time: the tests start brokers and daemons, each of which wants a processor too.
-JOBS ?= 2
+# Three at a time on two processors: half of the time the tests wait.
+JOBS ?= 3
 PXD := $(shell find fastsmtp -name '*.pxd')
 CYTHON := $(shell find fastsmtp -name '*.pyx') $(PXD) $(wildcard $(PXD:.pxd=.py))
 EXTENSIONS := $(subst /,.,$(basename $(shell find fastsmtp -name '*.pyx')))
@@ -145,8 +145,8 @@ fuzz: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## long: fuzz the parse
 	for target in proxy parser content session confirms escape; do $(BIN)/python -m tests.fuzz $$target $(or $(FUZZ_SECONDS),60) || exit 1; done
 	$(PYTEST) -n $(JOBS) --timeout 0 -m hypothesis --hypothesis-profile fuzz
 
-faults: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## long: the ledger of lost mail with ROUNDS (20) times as many kills, reloads, restarts
-	LEDGER_ROUNDS=$(or $(ROUNDS),20) $(PYTEST) tests/faults
+faults: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## long: the ledger of lost mail with ROUNDS (30) times as many kills, reloads, restarts
+	LEDGER_ROUNDS=$(or $(ROUNDS),30) $(PYTEST) tests/faults
 
 hostile: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## long: attacks on memory and fairness: a table of all, or of those whose names have one of the words W
 	$(BIN)/python -m tests.hostile $(W)

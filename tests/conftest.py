@@ -19,6 +19,12 @@ settings.register_profile("tests", deadline=None)
 settings.register_profile("fuzz", deadline=None, max_examples=10_000)
 settings.load_profile("tests")
 
+SLOW = (
+    *("tests/faults/", "tests/whole/test_package.py", "tests/net/auth/test_authenticator"),
+    *("tests/sinks/rabbitmq/", "tests/sinks/test_drain.py", "tests/clients/", "tests/hostile/"),
+)
+"""What takes long comes first: at the end, no process is left alone with half a minute of work."""
+
 BUILD = "python setup.py build_ext --inplace, or make lint"
 
 
@@ -39,6 +45,11 @@ def pytest_sessionstart() -> None:
         raise pytest.UsageError("\n".join([f"compile first: {BUILD}", *wrong]))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first; those of a file stay together, since they share daemons."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SLOW))
+
+
 @pytest.fixture
 def sources(tmp_path: Path) -> "Sources":
     """Sources of a configuration of the test's own."""
@@ -55,6 +66,27 @@ def broker() -> Iterator[rabbitmq.Broker]:
         pytest.skip(rabbitmq.MISSING)
     with rabbitmq.running() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def _spare() -> Iterator[rabbitmq.Broker]:
+    if rabbitmq.MISSING:
+        pytest.skip(rabbitmq.MISSING)
+    made = rabbitmq.Broker()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def killable(_spare: rabbitmq.Broker) -> rabbitmq.Broker:
+    """A running broker that a test may kill, stop and start: tests share it one after the other.
+
+    Like `broker`, but nobody else's connections end with it. Use own queue names. `launch` it in
+    the main thread: it ends with the thread that started it.
+    """
+    if _spare.process is None:
+        _spare.start()
+    return _spare
 
 
 @pytest.fixture

@@ -13,12 +13,16 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.x509.oid import NameOID
+from typing import TYPE_CHECKING
 
 from fastsmtp.needs import Problem
 from fastsmtp.settings import Settings
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+LATE = ("cryptography.x509",)
+"""Modules that only a certificate needs: a tenth of the time of a start without one."""
 
 log = logging.getLogger(__name__)
 
@@ -195,6 +199,8 @@ def _context(settings: Settings) -> ssl.SSLContext:
 
 
 def _pair(settings: Settings, path: str, key: str) -> Pair:
+    from cryptography import x509
+
     try:
         certificate = x509.load_pem_x509_certificates(Path(path).read_bytes())[0]
     except OSError as error:
@@ -241,15 +247,17 @@ def _key_error(path: str, key: str, error: ssl.SSLError) -> CertificateError:
     return CertificateError("smtp-certificate", f"{path} or {key} is refused by OpenSSL: {words}")
 
 
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+def _names(certificate: "x509.Certificate") -> tuple[str, ...]:
     """DNS names, or else the common name (RFC 6125 §6.4.4)."""
+    from cryptography import x509
+
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         names = extension.value.get_values_for_type(x509.DNSName)
     except (x509.ExtensionNotFound, ValueError):
         names = []
     if not names:
-        common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        common = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
         names = [str(each.value) for each in common]
     return tuple(name.lower() for name in names)
 

@@ -23,6 +23,7 @@ from setproctitle import setproctitle
 from fastsmtp.availability import Availability
 from fastsmtp.counters import Snapshot
 from fastsmtp.metrics import Metrics
+from fastsmtp.net import tls
 from fastsmtp.net.answerer import Parts
 from fastsmtp.net.answerers import configured
 from fastsmtp.net.auth import backends
@@ -103,8 +104,10 @@ async def _work(job: Job, settings: Settings, make_sink: MakeSink) -> int:
 
 
 def _import_late(settings: Settings) -> None:
-    """See `Choice.late` and `Backend.late`."""
+    """See `Choice.late`, `Backend.late` and `tls.LATE`."""
     modules = list(table.chosen(settings).late)
+    if settings.smtp_certificate:
+        modules += tls.LATE
     for backend in backends.configured(settings):
         modules += backend.late
     for module in modules:

@@ -169,11 +169,9 @@ def assert_once_each(messages: Sequence[dict[str, Any]], names: Sequence[str]) -
 
 
 def test_mail_waits_for_the_broker(
-    make_broker: Callable[..., Broker], start_daemon: Callable[..., Daemon], relays: list[Relay]
+    killable: Broker, start_daemon: Callable[..., Daemon], relays: list[Relay]
 ) -> None:
-    broker = make_broker()
-    broker.start()
-    inbox = RabbitmqInbox(broker)
+    inbox = RabbitmqInbox(killable)
     daemon = start_daemon(**inbox.settings)
     # One outage for both: it takes long.
     relays += [kind(daemon.port) for kind in KINDS.values() if not kind.missing]
@@ -185,11 +183,11 @@ def test_mail_waits_for_the_broker(
         relay.start()
         send(relay, before)
         relay.deliver()
-    broker.stop()
+    killable.stop()
     for relay in relays:
         send(relay, during)
         relay.wait_for(r"451 4\.3\.0")
-    broker.start()
+    killable.start()
     for relay in relays:
         relay.deliver()
     assert_once_each(inbox.messages(daemon), (before + during) * len(relays))

@@ -265,18 +265,16 @@ def test_without_arguments_it_shows_how_to_call_it() -> None:
 
 
 def test_a_broker_that_is_killed_ends_it_and_loses_nothing(
-    make_broker: Callable[..., Broker], tmp_path: Path
+    killable: Broker, tmp_path: Path
 ) -> None:
-    broker = make_broker()
-    broker.start()
-    queues = Queues(broker.url, "queue", tmp_path)
+    queues = Queues(killable.url, "queue", tmp_path)
     try:
         asyncio.run(queues.fill(mail(600)))
         process = queues.start()
         queues.wait_until(lambda: queues.count(queues.outbox) > 100)
-        broker.kill()
+        killable.kill()
         assert process.wait(30) == 1
-        broker.start()
+        killable.start()
         queues.start()
         queues.wait_until(lambda: queues.count(queues.inbox) == 0)
         queues.stop()

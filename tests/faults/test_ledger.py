@@ -47,15 +47,13 @@ def mutant(name: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("name", ["answers-early", "drops-failed-batch"])
 def test_it_sees_lost_mail_when_the_broker_is_killed(
     name: str,
-    make_broker: Callable[..., Broker],
+    killable: Broker,
     start_daemon: Callable[..., Daemon],
     ledger: Ledger,
 ) -> None:
-    broker = make_broker()
-    broker.start()
-    inbox = RabbitmqInbox(broker)
+    inbox = RabbitmqInbox(killable)
     daemon = start_daemon(command=mutant(name), **inbox.settings)
-    kill_broker(broker, daemon, ledger, 1)
+    kill_broker(killable, daemon, ledger, 1)
     assert settle(daemon, inbox, ledger).lost > 0
 
 

@@ -67,7 +67,7 @@ def test_reloads_and_an_upgrade(
         **SETTINGS,
         **inbox.settings,
     )
-    times = 6 * ROUNDS
+    times = 4 * ROUNDS
     with Load(daemon.port, ledger, sessions=8) as load:
         for number in range(times):
             load.wait_for(BETWEEN, FLOW_TIMEOUT)
@@ -95,7 +95,7 @@ def test_a_stop_under_load(
     inbox = EmbeddedInbox()
     daemon = start_daemon(smtp_port=lasting_port(), smtp_threads=2, **inbox.settings)
     with Load(daemon.port, ledger, sessions=8) as load:
-        for _ in range(5 * ROUNDS):
+        for _ in range(3 * ROUNDS):
             load.wait_for(5 * BETWEEN, FLOW_TIMEOUT)
             daemon.stop()
             daemon.start()

@@ -50,7 +50,7 @@ def test_rolling_restarts(
     daemons = [start_daemon(smtp_port=lasting_port(), **settings) for _ in range(2)]
     proxy = make_proxy(*daemons)
     with Load(proxy.port, ledger, sessions=8) as load:
-        for number in range(2 * 4 * ROUNDS):
+        for number in range(2 * 2 * ROUNDS):
             load.wait_for(BETWEEN, FLOW_TIMEOUT)
             daemon = daemons[number % 2]
             daemon.stop()

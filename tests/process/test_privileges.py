@@ -13,6 +13,7 @@ import pytest
 
 from fastsmtp.process import privileges
 from fastsmtp.settings import Settings
+from tests.support import certificates
 from tests.support.daemon import COMMAND, Daemon
 from tests.support.patience import until
 from tests.support.ports import lasting_port
@@ -215,16 +216,19 @@ def test_a_worker_needs_no_further_module_once_it_is_somebody_else(tmp_path, add
     """Who may not read Python's folders finds none: so do we, once the worker has changed."""
     users = tmp_path / "users"
     users.write_text("")
+    pair = certificates.make(tmp_path)
     code = f"""
 import asyncio, sys
 from fastsmtp.availability import Availability
 from fastsmtp.metrics import Metrics
+from fastsmtp.net import tls
 from fastsmtp.net.auth import backends
 from fastsmtp.process import config, worker
 from fastsmtp.sinks import table
 
 settings = config.from_texts({{
-    "smtp-hostname": "mx", "rabbitmq-address": "{address}", "smtp-auth": "file://{users}"
+    "smtp-hostname": "mx", "rabbitmq-address": "{address}", "smtp-auth": "file://{users}",
+    "smtp-certificate": "{pair.certificate}", "smtp-key": "{pair.key}"
 }})
 worker._import_late(settings)
 
@@ -236,6 +240,7 @@ sys.meta_path.insert(0, Nothing)
 
 async def make():
     table.make(settings, Availability(1), Metrics())
+    assert len(tls.load(settings)) == 1
     assert [backend.make(settings) for backend in backends.configured(settings)]
 
 asyncio.run(make())

@@ -59,5 +59,5 @@ def test_check_lints_and_runs_what_starts_no_process() -> None:
 
 
 def test_faults_are_the_ledger_many_times() -> None:
-    assert re.search(r"LEDGER_ROUNDS=20 .*pytest tests/faults$", make("-n", "faults"), re.MULTILINE)
+    assert re.search(r"LEDGER_ROUNDS=30 .*pytest tests/faults$", make("-n", "faults"), re.MULTILINE)
     assert "LEDGER_ROUNDS=3 " in make("-n", "faults", "ROUNDS=3")

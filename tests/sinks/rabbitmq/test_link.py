@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,13 +28,6 @@ from tests.support.sink import Opened, eventually, on_uvloop, opened
 
 MIB = 1024 * 1024
 MakeBroker = Callable[..., Broker]
-
-
-@pytest.fixture
-def own_broker(make_broker: MakeBroker) -> Iterator[Broker]:
-    made = make_broker()
-    made.start()
-    return made
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -118,12 +111,12 @@ async def test_the_first_address_dead(broker: Broker, queue: str) -> None:
 
 @on_uvloop
 async def test_goes_to_the_other_node(
-    broker: Broker, own_broker: Broker, queue: str, caplog: pytest.LogCaptureFixture
+    broker: Broker, killable: Broker, queue: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with opened(f"{own_broker.url},{broker.url}", queue) as rabbit:
+    async with opened(f"{killable.url},{broker.url}", queue) as rabbit:
         assert await rabbit.put(b"x") is None
-        own_broker.kill()
+        killable.kill()
         await eventually(lambda: rabbit.metrics.broker_connects == 3, 30)
         assert rabbit.availability.refusal is None
         assert await rabbit.put(b"y") is None
@@ -227,15 +220,16 @@ async def test_a_port_of_another_service_is_told_at_once(
 
 @on_uvloop
 async def test_greeting_after_a_long_absence(
-    own_broker: Broker, queue: str, monkeypatch: pytest.MonkeyPatch
+    killable: Broker, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence, "LONG_AWAY", 3.0)
-    async with opened(own_broker.url, queue) as rabbit:
-        own_broker.kill()
+    async with opened(killable.url, queue) as rabbit:
+        killable.kill()
         await eventually(lambda: rabbit.availability.refusal is replies.NOT_STORED, 30)
         assert rabbit.availability.greeting is None
         await eventually(lambda: rabbit.availability.greeting is replies.UNAVAILABLE, 3 * 3.0)
-        await asyncio.to_thread(own_broker.start)
+        killable.launch()
+        await asyncio.to_thread(killable.wait)
         await eventually(lambda: rabbit.availability.refusal is None, 30)
         assert rabbit.availability.greeting is None
 
@@ -319,22 +313,23 @@ async def test_a_cancellation_that_the_library_swallows_keeps_nobody_waiting(
 
 
 @on_uvloop
-async def test_kill_9_under_load_loses_nothing(own_broker: Broker, queue: str) -> None:
-    async with opened(own_broker.url, queue, rabbitmq_publishers=2) as rabbit:
+async def test_kill_9_under_load_loses_nothing(killable: Broker, queue: str) -> None:
+    async with opened(killable.url, queue, rabbitmq_publishers=2) as rabbit:
         load = Load(rabbit, 200)
         running = asyncio.create_task(load.run())
         for _ in range(2):
             before = len(load.acknowledged)
             await eventually(lambda: len(load.acknowledged) > before + 500, 30)  # noqa: B023
-            own_broker.kill()
+            killable.kill()
             await eventually(lambda: rabbit.availability.refusal is not None, 30)
-            await asyncio.to_thread(own_broker.start)
+            killable.launch()
+            await asyncio.to_thread(killable.wait)
             # Ten seconds are promised.
             await eventually(lambda: rabbit.availability.refusal is None, 30)
         load.running = False
         await asyncio.wait_for(running, 30)
         assert load.put == len(load.acknowledged) + load.refused
-    found = {message.body.strip() for message in await drain(own_broker.url, queue)}
+    found = {message.body.strip() for message in await drain(killable.url, queue)}
     assert load.acknowledged - found == set()
     assert load.refused > 0
 

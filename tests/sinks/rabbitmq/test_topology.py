@@ -5,7 +5,6 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -204,18 +203,16 @@ async def test_every_connection_waits_for_a_new_quorum_queue(broker: Broker, que
 
 @on_uvloop
 async def test_mail_in_a_new_queue_that_the_brokers_default_made_a_quorum_queue_outlives_it(
-    make_broker: Callable[[], Broker], queue: str
+    killable: Broker, queue: str
 ) -> None:
     """Killed within three seconds, RabbitMQ 4 came back with a queue that nobody could read."""
-    broker = make_broker()
-    broker.start()
-    broker.ctl("add_vhost", "mail", "--default-queue-type", "quorum")
-    broker.ctl("set_permissions", "-p", "mail", "guest", ".*", ".*", ".*")
-    url = f"{broker.url}mail"
+    killable.ctl("add_vhost", queue, "--default-queue-type", "quorum")
+    killable.ctl("set_permissions", "-p", queue, "guest", ".*", ".*", ".*")
+    url = f"{killable.url}{queue}"
     async with opened(url, queue) as rabbit:
         assert await rabbit.put(b"x") is None
-        broker.kill()
-    broker.start()
+        killable.kill()
+    killable.start()
     async with opened(url, queue) as rabbit:
         await eventually(lambda: rabbit.availability.refusal is None, 30)
     async with asyncio.timeout(30):

@@ -146,7 +146,7 @@ fuzz: $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## long: fuzz the parse
 	$(PYTEST) -n $(JOBS) --timeout 0 -m hypothesis --hypothesis-profile fuzz
 
 faults: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## long: the ledger of lost mail with ROUNDS (30) times as many kills, reloads, restarts
-	LEDGER_ROUNDS=$(or $(ROUNDS),30) $(PYTEST) tests/faults
+	$(KEPT) LEDGER_ROUNDS=$(or $(ROUNDS),30) $(PYTEST) tests/faults
 
 hostile: tools $(VENV)/built-$(FASTSMTP_BUILD) $(VENV)/test-tools ## long: attacks on memory and fairness: a table of all, or of those whose names have one of the words W
 	$(BIN)/python -m tests.hostile $(W)

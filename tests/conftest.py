@@ -21,7 +21,7 @@ settings.load_profile("tests")
 
 SLOW = (
     *("tests/faults/", "tests/whole/", "tests/net/auth/test_authenticator", "tests/clients/"),
-    *("tests/sinks/rabbitmq/", "tests/sinks/test_drain.py", "tests/hostile/"),
+    *("tests/sinks/rabbitmq/", "tests/sinks/test_drain.py", "tests/hostile/", "tests/docs/"),
 )
 """What takes long comes first: at the end, no process is left alone with half a minute of work."""
 

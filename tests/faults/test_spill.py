@@ -36,13 +36,6 @@ def spill(tmp_path: Path) -> str:
     return str(tmp_path / "spill.db")
 
 
-@pytest.fixture
-def tortured(make_broker: Callable[..., Broker]) -> Broker:
-    broker = make_broker()
-    broker.start()
-    return broker
-
-
 def rows(spill: str) -> int:
     file = SpillFile(spill)
     try:
@@ -119,28 +112,28 @@ ALL = [silent, killed, disconnected, alarmed, user_gone]
 
 @pytest.mark.timeout(300 * ROUNDS)
 def test_nothing_is_refused_while_the_broker_fails(
-    tortured: Broker, start_daemon: Start, spill: str, ledger: Ledger, record_property: Record
+    killable: Broker, start_daemon: Start, spill: str, ledger: Ledger, record_property: Record
 ) -> None:
-    inbox, given = settings(tortured, spill)
+    inbox, given = settings(killable, spill)
     daemon = start_daemon(**given, smtp_threads=2)
     faults = DAILY if ROUNDS == 1 else ALL * ROUNDS
     with Load(daemon.port, ledger) as load:
         for fault in faults:
             load.wait_for(BETWEEN, FLOW_TIMEOUT)
-            fault(tortured)
+            fault(killable)
         load.wait_for(BETWEEN, FLOW_TIMEOUT)
     judge_broker(drained(spill, daemon, inbox, ledger), record_property)
 
 
 @pytest.mark.skipif(ROUNDS == 1, reason="make faults")
 def test_a_queue_that_is_deleted_takes_only_what_was_in_it_along(
-    tortured: Broker, start_daemon: Start, spill: str, ledger: Ledger, record_property: Record
+    killable: Broker, start_daemon: Start, spill: str, ledger: Ledger, record_property: Record
 ) -> None:
-    inbox, given = settings(tortured, spill)
+    inbox, given = settings(killable, spill)
     daemon = start_daemon(**given)
     with Load(daemon.port, ledger) as load:
         load.wait_for(BETWEEN, FLOW_TIMEOUT)
-        queue_deleted(tortured)
+        queue_deleted(killable)
         load.wait_for(BETWEEN, FLOW_TIMEOUT)
     report = drained(spill, daemon, inbox, ledger)
     record_property("ledger", str(report))
@@ -149,21 +142,21 @@ def test_a_queue_that_is_deleted_takes_only_what_was_in_it_along(
 
 @pytest.mark.timeout(300 * ROUNDS)
 def test_no_mail_is_lost_when_fastsmtp_is_killed_while_it_spills(
-    tortured: Broker, start_daemon: Start, spill: str, ledger: Ledger, record_property: Record
+    killable: Broker, start_daemon: Start, spill: str, ledger: Ledger, record_property: Record
 ) -> None:
-    inbox, given = settings(tortured, spill)
+    inbox, given = settings(killable, spill)
     daemon = start_daemon(**given)
     chance = random.Random(ledger.seed)
     with Load(daemon.port, ledger) as load:
         for number in range(2 * ROUNDS):
             load.wait_for(BETWEEN, FLOW_TIMEOUT)
-            tortured.pause()
+            killable.pause()
             time.sleep(chance.uniform(0, 2 * AFTER))  # at any moment
             if number % 2:
-                tortured.resume()
+                killable.resume()
                 time.sleep(chance.uniform(0, AFTER))  # while it drains
             daemon.kill()
-            tortured.resume()
+            killable.resume()
             daemon.start()
         load.wait_for(BETWEEN, FLOW_TIMEOUT)
     judge(drained(spill, daemon, inbox, ledger), record_property)
@@ -172,18 +165,18 @@ def test_no_mail_is_lost_when_fastsmtp_is_killed_while_it_spills(
 
 @pytest.mark.parametrize("name", ["drain-deletes-early", "hedge-forgets"])
 def test_it_sees_a_spill_with_a_broken_promise(
-    tortured: Broker, start_daemon: Start, spill: str, ledger: Ledger, name: str
+    killable: Broker, start_daemon: Start, spill: str, ledger: Ledger, name: str
 ) -> None:
-    inbox, given = settings(tortured, spill)
+    inbox, given = settings(killable, spill)
     daemon = start_daemon(command=mutant(name), **given)
     with Load(daemon.port, ledger) as load:
         load.wait_for(1, FLOW_TIMEOUT)
-        tortured.pause()
+        killable.pause()
         load.wait_for(BETWEEN, FLOW_TIMEOUT)
-        killed(tortured)
+        killed(killable)
         if name == "drain-deletes-early":
             until(lambda: rows(spill) < BETWEEN / 2, 30)
-            tortured.pause()
+            killable.pause()
             time.sleep(AFTER)  # while rows are published
-            killed(tortured)
+            killed(killable)
     assert drained(spill, daemon, inbox, ledger).lost > 0

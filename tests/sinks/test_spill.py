@@ -138,7 +138,7 @@ async def publishes_of_a_late_message(spill: str) -> int:
         file.adopt()
         file.close()
         await eventually(lambda: rows(spill) <= 1, 20)  # the drain is at work
-        await asyncio.sleep(2 * POLL_INTERVAL)
+        await asyncio.sleep(2 * POLL_INTERVAL)  # when it would be published
         count = broker.ids.count(late.id)
         broker.confirm_all()
         await eventually(lambda: rows(spill) == 0, 10)

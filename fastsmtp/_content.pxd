@@ -36,6 +36,7 @@ cdef class Content:
 
 cdef class HeaderScan:
     cdef readonly Py_ssize_t received
+    cdef readonly bint has_message_id, has_date
     cdef readonly bint needs_more
     cdef readonly list cuts
 
@@ -54,4 +55,5 @@ cdef class HeaderScan:
     cdef Py_ssize_t line_end(self, Py_ssize_t at) noexcept
     cdef bint open_field(self, Py_ssize_t line) noexcept
     cdef bint named(self, const char *name, Py_ssize_t length) noexcept
+    cdef bint has_value(self, Py_ssize_t stop) noexcept
     cdef int close_field(self, Py_ssize_t stop) except -1

@@ -58,6 +58,12 @@ class HeaderScan:
     def received(self) -> int:
         """Received fields so far."""
     @property
+    def has_message_id(self) -> bool:
+        """A field Message-ID with more than white space in it was seen."""
+    @property
+    def has_date(self) -> bool:
+        """The same of a field Date."""
+    @property
     def cuts(self) -> list[tuple[int, int]]:
         """(start, stop) of each field that `lift` took, in order."""
     @property

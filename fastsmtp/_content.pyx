@@ -347,8 +347,20 @@ cdef class HeaderScan:
                 self.cuts.append((self.field, stop))
         elif self.name_end - self.field == 8 and self.named(b"received", 8):
             self.received += 1
+        elif self.name_end - self.field == 4 and self.named(b"date", 4):
+            self.has_date = self.has_date or self.has_value(stop)
+        elif self.name_end - self.field == 10 and self.named(b"message-id", 10):
+            self.has_message_id = self.has_message_id or self.has_value(stop)
         self.field = -1
         return 0
+
+    cdef bint has_value(self, Py_ssize_t stop) noexcept:
+        """There is more than white space in the open field, which ends at `stop`."""
+        cdef Py_ssize_t at
+        for at in range(self.value, stop):
+            if self.octets[at] not in (c" ", c"\t", c"\r", c"\n"):
+                return True
+        return False
 
 
 def unfold(object content, Py_ssize_t start, Py_ssize_t stop):

@@ -9,7 +9,7 @@ from fastsmtp.peer cimport Peer
 
 
 cdef class Outgoing:
-    cdef public str id, encoding
+    cdef public str id, encoding, fingerprint
     cdef public bytes prefix
     cdef public object priority, route
     cdef public Tail tail
@@ -20,6 +20,7 @@ cdef class Composer:
     cdef object _settings, _availability, _metrics, _lifted, _route
     cdef Ids _ids
     cdef str _extract
+    cdef bint _wants_fingerprints
     cdef bytes _hostname
 
     @cython.locals(content=bytes, head=bytes, spans=list, scan=HeaderScan, measure=Measure)
@@ -28,9 +29,12 @@ cdef class Composer:
     cdef Tail _tail(self, bytes head, list spans, Measure measure)
     cdef _longest_text(self)
     cdef bint _may_lift(self, Peer peer) except -1
+    cdef _fingerprints(self, Envelope envelope, Peer peer, HeaderScan scan, Py_ssize_t size)
 
     @cython.locals(recipient=Recipient, message_id=str, prefix=bytes, shared=bint)
-    cdef list _outgoing(self, Envelope envelope, Peer peer, lifted, Tail tail, list recipients)
+    cdef list _outgoing(
+        self, Envelope envelope, Peer peer, lifted, Tail tail, list recipients, fingerprints
+    )
     cdef bytes _shared_properties(self, Envelope envelope, Peer peer, lifted, now)
     cdef tuple _connection(self, Peer peer)
     cdef _ips(self, Peer peer)

@@ -21,6 +21,7 @@ from fastsmtp._tail import Tail
 from fastsmtp.availability import Availability
 from fastsmtp.connection_facts import connection_facts
 from fastsmtp.envelope import Envelope, Recipient
+from fastsmtp.fingerprint import Fingerprints
 from fastsmtp.headers import Lifted, RefusedError
 from fastsmtp.ids import Ids
 from fastsmtp.metrics import Metrics
@@ -61,7 +62,7 @@ class Outgoing:
     All recipients of a message share one `tail` object, so a sink may frame it once.
     """
 
-    __slots__ = ("accepted", "encoding", "id", "prefix", "priority", "route", "tail")
+    __slots__ = ("accepted", "encoding", "fingerprint", "id", "prefix", "priority", "route", "tail")
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Outgoing:
         tail: Tail | bytes | bytearray,
         route: Route | None = None,
         accepted: int = 0,
+        fingerprint: str = "",
     ) -> None:
         """`tail` may also be the text itself."""
         self.id = id  # the property message-id: letters and digits, fresh for every acceptance
@@ -81,6 +83,7 @@ class Outgoing:
         self.tail = tail if isinstance(tail, Tail) else Tail.of(tail)
         self.accepted = accepted  # seconds since 1970; 0: now, it has not been stored yet
         self.route = route  # None: exchange and routing key of the settings when it is published
+        self.fingerprint = fingerprint  # "" or the AMQP header fingerprint
 
     @property
     def size(self) -> int:
@@ -114,6 +117,7 @@ class Composer:
         self._route = route
         self._ids = Ids()
         self._extract = settings.smtp_extract
+        self._wants_fingerprints = settings.rabbitmq_fingerprint
         self._hostname = orjson.dumps(settings.smtp_hostname)
 
     def compose(self, envelope: Envelope, peer: Peer, pieces: list[bytes]) -> list[Outgoing]:
@@ -133,7 +137,10 @@ class Composer:
         tail = self._tail(head, spans, measure)
         if len(envelope.recipients) > 1 and tail.size <= MADE_ONCE:
             tail = tail.made()
-        return self._outgoing(envelope, peer, lifted, tail, envelope.recipients)
+        fingerprints = self._fingerprints(envelope, peer, scan, len(content))
+        if fingerprints is not None:
+            fingerprints.add(content, 0, len(content))
+        return self._outgoing(envelope, peer, lifted, tail, envelope.recipients, fingerprints)
 
     def steps(self, envelope: Envelope, peer: Peer, pieces: list[bytes]) -> Steps:
         """The same, of a large message: what `compose` gives is the generator's value."""
@@ -143,24 +150,20 @@ class Composer:
         while not scan.run(SLICE):
             yield
         head, spans = self._parts(envelope, peer, content, lifted, scan)
-        spans += [(piece, 0, len(piece)) for piece in pieces]
+        rest = [(piece, 0, len(piece)) for piece in pieces]
         pieces.clear()
+        size = len(content) + sum([length for _, _, length in rest])
+        fingerprints = self._fingerprints(envelope, peer, scan, size)
+        if fingerprints is not None:
+            yield from _in_slices([(content, 0, len(content)), *rest], fingerprints)
+        spans += rest
         measure = Measure()
-        left = SLICE
-        for octets, start, end in spans:
-            while start < end:
-                stop = min(start + left, end)
-                measure.add(octets, start, stop)
-                left -= stop - start
-                start = stop
-                if left == 0:
-                    left = SLICE
-                    yield
+        yield from _in_slices(spans, measure)
         tail = self._tail(head, spans, measure)
         outgoing: list[Outgoing] = []
         for first in range(0, len(envelope.recipients), RECIPIENTS):
             some = envelope.recipients[first : first + RECIPIENTS]
-            outgoing += self._outgoing(envelope, peer, lifted, tail, some)
+            outgoing += self._outgoing(envelope, peer, lifted, tail, some, fingerprints)
             yield
         return outgoing
 
@@ -206,6 +209,17 @@ class Composer:
             return peer.trusted or bool(peer.user)
         return self._extract == "true"
 
+    def _fingerprints(
+        self, envelope: Envelope, peer: Peer, scan: HeaderScan, size: int
+    ) -> Fingerprints | None:
+        """What takes the content, of `size` bytes, to make fingerprints; None where there are none.
+
+        Without Message-ID and Date, content that reads the same may well be two messages.
+        """
+        if self._wants_fingerprints and scan.has_message_id and scan.has_date:
+            return Fingerprints(envelope, peer, size)
+        return None
+
     def _outgoing(
         self,
         envelope: Envelope,
@@ -213,6 +227,7 @@ class Composer:
         lifted: Lifted,
         tail: Tail,
         recipients: list[Recipient],
+        fingerprints: Fingerprints | None,
     ) -> list["Outgoing"]:
         """The messages of these `recipients` of `envelope`."""
         priority = lifted.properties.get("priority")
@@ -235,7 +250,9 @@ class Composer:
             route = None
             if self._route is not None:
                 route = self._route(peer, envelope, recipient, lifted)
-            outgoing.append(Outgoing(message_id, priority, tail.encoding, prefix, tail, route))
+            mark = "" if fingerprints is None else fingerprints.of(recipient)
+            one = Outgoing(message_id, priority, tail.encoding, prefix, tail, route, 0, mark)
+            outgoing.append(one)
         return outgoing
 
     def _shared_properties(self, envelope: Envelope, peer: Peer, lifted: Lifted, now: int) -> bytes:
@@ -306,6 +323,20 @@ def _with_whole_header(pieces: list[bytes]) -> Generator[None, None, bytes | byt
             yield
     del pieces[:taken]
     return content
+
+
+def _in_slices(spans: list[Span], reader: Measure | Fingerprints) -> Generator[None, None, None]:
+    """Give `reader` the content of `spans`, a slice in each step."""
+    left = SLICE
+    for octets, start, end in spans:
+        while start < end:
+            stop = min(start + left, end)
+            reader.add(octets, start, stop)
+            left -= stop - start
+            start = stop
+            if left == 0:
+                left = SLICE
+                yield
 
 
 def _without(content: bytes | bytearray, cuts: list[tuple[int, int]]) -> list[Span]:

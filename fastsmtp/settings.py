@@ -373,6 +373,14 @@ class Settings:
         "false",
         "With a spill: put what a queue of its own accord refuses there, too.",
     )
+    rabbitmq_fingerprint: bool = setting(
+        "RabbitMQ",
+        values.BOOLEAN,
+        "false",
+        "AMQP header fingerprint, where the content has Message-ID and Date: the same one where a "
+        "client sends a message again. SHA-256 in hex over envelope, recipient, content as "
+        "received, client address or user.",
+    )
 
     queue_file: str = setting(
         "Without a broker",

@@ -37,7 +37,10 @@ LAYERS = {
         *("settings", "declaration", "values", "needs", "own_files", "rate_limited_log"),
     ],
     "session": ["_session"],
-    "payload": ["headers", "payload", "connection_facts", "trace_field", "_escape", "_tail"],
+    "payload": [
+        *("headers", "payload", "connection_facts", "fingerprint", "trace_field"),
+        *("_escape", "_tail"),
+    ],
     "sinks": ["sinks"],
     "net": ["net"],
     "process": ["process"],

@@ -79,6 +79,7 @@ PROMISED = {
     "rabbitmq-spill-after": (2.0, "2s"),
     "rabbitmq-spill-unroutable": (False, "false"),
     "rabbitmq-spill-nacked": (False, "false"),
+    "rabbitmq-fingerprint": (False, "false"),
     "queue-file": (
         None,
         "/var/lib/fastsmtp/queue.db for root, else $XDG_STATE_HOME/fastsmtp/queue.db",

@@ -27,6 +27,9 @@ LARGE = 256 * 1024
 RECIPIENT = 512
 """Approximate bytes of the objects for each recipient, without the text of its prefix."""
 
+FINGERPRINT = 128
+"""The same of a fingerprint, where it has one."""
+
 
 class InFlight:
     """One finished message, until its reply is known."""
@@ -173,7 +176,8 @@ class Intake:
 def held(outgoing: list[Outgoing]) -> int:
     """Bytes that a composed message takes, about."""
     prefixes = sum([len(each.prefix) for each in outgoing])
-    return outgoing[0].tail.held + prefixes + RECIPIENT * len(outgoing)
+    each = RECIPIENT + FINGERPRINT if outgoing[0].fingerprint else RECIPIENT
+    return outgoing[0].tail.held + prefixes + each * len(outgoing)
 
 
 def answerer(parts: Parts) -> Intake:

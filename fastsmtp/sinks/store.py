@@ -8,10 +8,13 @@ Knows neither threads, event loops nor SMTP. An instance belongs to one thread a
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from sqlite3 import Connection
 from time import time
 from typing import Any, NamedTuple
+
+import orjson
 
 from fastsmtp._tail import Reader, Tail
 from fastsmtp.payload import Outgoing
@@ -38,7 +41,7 @@ BYTES_PER_INSERT = 1 << 20
 """A statement takes no further row once its tails have as much: binding copies them."""
 
 _PLAIN = "INSERT INTO messages (id, priority, encoding, stored, prefix, tail) VALUES "
-_FULL = _PLAIN.replace(") VALUES", ", exchange, routing_key, seq, content) VALUES")
+_FULL = _PLAIN.replace(") VALUES", ", exchange, routing_key, headers, seq, content) VALUES")
 _CONTENTS = "INSERT INTO contents (id, tail) VALUES "
 
 _NEXT = """
@@ -49,7 +52,9 @@ SELECT 1 + max(
 """
 """The seq that SQLite would give to the next row."""
 
-_COLUMNS = "seq, id, priority, encoding, stored, prefix, tail, exchange, routing_key, content"
+_COLUMNS = (
+    "seq, id, priority, encoding, stored, prefix, tail, exchange, routing_key, headers, content"
+)
 """What `_messages` makes a message of."""
 
 _WITH_CONTENTS = "messages LEFT JOIN contents ON contents.id = content"
@@ -150,7 +155,7 @@ class Store:
                     mark(last - len(rows) + 1)
 
     def _insert(self, rows: Sequence[Outgoing], holders: dict[int, int], now: int) -> None:
-        if holders or any(row.route for row in rows):
+        if holders or any(row.route or row.fingerprint for row in rows):
             self._add_full(rows, holders, now)
             return
         insert = _Insert(self._db, _PLAIN, 6)
@@ -161,7 +166,7 @@ class Store:
         insert.flush()
 
     def _add_full(self, rows: Sequence[Outgoing], holders: dict[int, int], now: int) -> None:
-        """Insert rows of which some name a content or have a route.
+        """Insert rows of which some name a content, or have a route or a fingerprint.
 
         The other columns cost time: a batch that does without them does not come here.
         """
@@ -169,14 +174,14 @@ class Store:
         self._add_contents(
             [(first + n, rows[n].tail) for n, holder in holders.items() if n == holder]
         )
-        insert = _Insert(self._db, _FULL, 10)
+        insert = _Insert(self._db, _FULL, 11)
         for n, row in enumerate(rows):
             content = first + holders[n] if n in holders else None
             tail = bytes(row.tail) if content is None else ELSEWHERE
             plain = (row.id, row.priority, row.encoding, now, row.prefix, tail)
             route = (row.route.exchange, row.route.routing_key) if row.route else (None, None)
             size = row.tail.size if content is None else 0
-            insert.add((*plain, *route, first + n, content), size)
+            insert.add((*plain, *route, _headers(row), first + n, content), size)
         insert.flush()
 
     def _add_contents(self, contents: list[tuple[int, Tail]]) -> None:
@@ -330,23 +335,18 @@ class Store:
     def _messages(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, Outgoing]]:
         """What rows of `_COLUMNS` hold. Those that share a content follow each other."""
         known, shared = None, Tail.of(b"")
-        for (
-            seq,
-            id,
-            priority,
-            encoding,
-            stored,
-            prefix,
-            own,
-            exchange,
-            routing_key,
-            content,
-        ) in rows:
+        for seq, id, priority, encoding, at, prefix, own, exchange, key, headers, content in rows:
             if content is not None and content != known:
                 known, shared = content, Tail.of(self._content(content, id))
             tail = own if content is None else shared
-            route = None if exchange is None else Route.of(exchange, routing_key)
-            yield seq, Outgoing(id, priority, encoding, prefix, tail, route, stored)
+            route = None if exchange is None else Route.of(exchange, key)
+            fingerprint = "" if headers is None else self._fingerprint(headers, id)
+            yield seq, Outgoing(id, priority, encoding, prefix, tail, route, at, fingerprint)
+
+    def _fingerprint(self, headers: str, id: str) -> str:
+        with suppress(ValueError, AttributeError):
+            return str(orjson.loads(headers).get("fingerprint", ""))
+        raise StoreError(f"{self.path}: message {id} has unreadable headers: {DAMAGED}")
 
     def _content(self, content: int, id: str) -> bytes:
         for (tail,) in self._db.execute("SELECT tail FROM contents WHERE id = ?", (content,)):
@@ -366,6 +366,11 @@ class Store:
     def close(self) -> None:
         """Let go of the file; whoever is the last to do so brings the WAL into it."""
         self._file.close()
+
+
+def _headers(row: Outgoing) -> str | None:
+    """The AMQP headers that no other column says, as JSON; None where there are none."""
+    return f'{{"fingerprint":"{row.fingerprint}"}}' if row.fingerprint else None
 
 
 def _octets(rows: Sequence[Outgoing], holders: dict[int, int]) -> int:

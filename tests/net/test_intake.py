@@ -6,13 +6,19 @@ import socket
 import struct
 import threading
 import time
+import tracemalloc
 
 import pytest
 
 from fastsmtp import replies
+from fastsmtp.availability import Availability
+from fastsmtp.envelope import Envelope, Recipient
+from fastsmtp.metrics import Metrics
 from fastsmtp.net import intake
 from fastsmtp.net.connection import Connection
 from fastsmtp.payload import Composer, Outgoing
+from fastsmtp.peer import Peer
+from fastsmtp.settings import Settings
 from tests.support.held import Held, Inside
 from tests.support.patience import until
 from tests.support.wire import Wire, stuffed
@@ -51,11 +57,12 @@ class Pulse:
         b"Subject: x\r\n\r\n" + b"\0" * 8_000_000,
         b"Subject: x\r\n\r\n" + b"\xff" * 30_000_000,
         b"Subject: " + b" folded\r\n" * 2_000_000,
+        b"Date: x\r\nMessage-ID: y\r\n\r\n" + b"\r\n" * 10_000_000,
     ],
-    ids=["lines", "nul", "binary", "header"],
+    ids=["lines", "nul", "binary", "header", "fingerprint"],
 )
 def test_a_large_message_holds_nobody_up(content):
-    with Inside() as server, Wire(server.port, timeout=30) as client:
+    with Inside(rabbitmq_fingerprint=True) as server, Wire(server.port, timeout=30) as client:
         server.sink.auto = True
         client.ehlo()
         client.envelope("a@example.com", ["b@example.org", "c@example.org"])
@@ -100,6 +107,21 @@ def test_a_large_dsn_to_many_recipients_holds_nobody_up():
         assert pulse.longest < HELD_UP
         (outgoing,) = server.sink.messages
         assert intake.held(outgoing) < 2_000_000
+
+
+def test_fingerprints_count_as_memory():
+    taken, held = [], []
+    for wanted in (False, True):
+        composer = Composer(Settings(rabbitmq_fingerprint=wanted), Availability(1 << 40), Metrics())
+        envelope = Envelope("a@example.com")
+        envelope.recipients += [Recipient("b@example.org")] * 1000
+        content = b"Date: x\r\nMessage-ID: y\r\n\r\n"
+        tracemalloc.start()
+        outgoing = composer.compose(envelope, Peer("127.0.0.1", 25, "127.0.0.1", 1), [content])
+        taken.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        held.append(intake.held(outgoing))
+    assert 0 < taken[1] - taken[0] <= held[1] - held[0]
 
 
 class Broken(Composer):

@@ -139,6 +139,32 @@ def test_routes_come_back_and_no_route_is_none(path: str) -> None:
         ]
 
 
+def test_a_fingerprint_is_kept_as_an_amqp_header(path: str) -> None:
+    store = Store(path, create=True)
+    store.add([Outgoing("A", None, "", b"{", b"}", fingerprint="0f" * 32), *message("B", 1, b"}")])
+    store.close()
+    with closing(sqlite3.connect(path)) as db:
+        found = db.execute("SELECT headers FROM messages ORDER BY seq").fetchall()
+        assert found == [('{"fingerprint":"%s"}' % ("0f" * 32),), (None,)]
+        db.execute("""UPDATE messages SET headers = '{"x":1}' WHERE id = 'B0000'""")  # another's
+        db.commit()
+    again = Store(path)
+    assert [one.fingerprint for one in read_all(again)] == ["0f" * 32, ""]
+    again.close()
+
+
+@pytest.mark.parametrize("headers", ["", "{", "[]"])
+def test_headers_that_cannot_be_read_are_told_by_file_and_message(path: str, headers: str) -> None:
+    store = Store(path, create=True)
+    store.add(message("A", 1, b"own"))
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE messages SET headers = ?", (headers,))
+        db.commit()
+    with pytest.raises(StoreError, match=rf"{path}: message A0000 has unreadable .*damaged"):
+        store.get("A0000")
+    store.close()
+
+
 def test_a_batch_that_fails_leaves_no_content(path: str) -> None:
     store = Store(path, MIN_SIZE * 8, create=True)
     store.add(message("A", 1, b"own"))
@@ -211,7 +237,8 @@ class Model:
 
 
 def fields(one: Outgoing) -> tuple[object, ...]:
-    return one.id, one.priority, one.encoding, one.prefix, bytes(one.tail), one.route
+    more = one.route, one.fingerprint
+    return one.id, one.priority, one.encoding, one.prefix, bytes(one.tail), *more
 
 
 ROUTES = [None, None, Route.of("", "inbox"), Route.of("mail", "a.b")]
@@ -230,6 +257,7 @@ def random_message(chance: random.Random, number: int) -> list[Outgoing]:
             b"p" * chance.randrange(300),
             tail,
             chance.choice(ROUTES),
+            fingerprint=chance.choice(("", "", f"{number:064x}")),
         )
         for n in range(chance.choice((1, 1, 1, 2, 3, 5, 70)))
     ]

@@ -51,9 +51,10 @@ class Client:
         priority: int | None = None,
         encoding: str = "",
         route: Route | None = None,
+        fingerprint: str = "",
     ) -> Outgoing:
         id = f"{self.prefix}x{next(self.numbers)}"
-        return Outgoing(id, priority, encoding, prefix, body, route)
+        return Outgoing(id, priority, encoding, prefix, body, route, 0, fingerprint)
 
     def send(self, *message: Outgoing) -> "asyncio.Future[list[Reply | None]]":
         """Put one message; the future is what became of its recipients."""

@@ -23,10 +23,12 @@ cdef class Encoder:
     cdef int begin(self) except -1
     cdef uint8_t *reserve(self, Py_ssize_t octets) except NULL
     cdef int use_encoding(self, str encoding) except -1
+    cdef bytes table_with(self, str encoding, str fingerprint)
     cdef uint8_t *frame(self, uint8_t *at, uint8_t kind, Py_ssize_t octets) noexcept
     cdef uint8_t *body(self, uint8_t *at, const uint8_t *octets, Py_ssize_t length) noexcept
     cdef Py_ssize_t framed(self, Py_ssize_t length) noexcept
     cpdef bint publish(
-        self, str id, priority, str encoding, bytes prefix, Tail tail, uint64_t timestamp, route=*
+        self, str id, priority, str encoding, bytes prefix, Tail tail, uint64_t timestamp, route=*,
+        str fingerprint=*
     ) except -1
     cpdef bytearray take(self)

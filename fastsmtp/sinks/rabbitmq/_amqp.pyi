@@ -30,14 +30,15 @@ class Encoder:
         tail: Tail,
         timestamp: int,
         route: Route | None = None,
+        fingerprint: str = "",
     ) -> bool:
         """Write one message, its body being `prefix` + `tail`; True if it is whole now.
 
         A body that needs several frames is written up to the end of `prefix` only: `slice` gives
         the frames of `tail`, which are the same for all recipients of a message.
-        `encoding` is the header mime-encoding ("": none), `timestamp` in seconds. Raises
-        ValueError, and writes nothing, for an id or a name of the route over 255 octets, or a
-        priority that is not 0 to 255.
+        `encoding` is the header mime-encoding, `fingerprint` the header of that name ("": none),
+        `timestamp` in seconds. Raises ValueError, and writes nothing, for an id, a fingerprint or a
+        name of the route over 255 octets, or a priority that is not 0 to 255.
         """
     def slice(self, rest: Reader, octets: int) -> bytearray:
         """The body frames of the next `octets` bytes of `rest`, fewer only at its end."""

@@ -45,6 +45,18 @@ cdef bytes short_string(str text):
     return bytes((len(encoded),)) + encoded
 
 
+cdef bytes header_field(str name, str text):
+    """A field of a table whose value is a long string (AMQP 0-9-1 §4.2.5.5)."""
+    value = text.encode()
+    if len(value) > SHORT_STRING:
+        raise ValueError(f"the header {name} is longer than {SHORT_STRING} octets")
+    return short_string(name) + struct.pack(">cI", b"S", len(value)) + value
+
+
+cdef bytes header_table(bytes fields):
+    return struct.pack(">I", len(fields)) + fields
+
+
 cdef inline uint8_t *put_octets(uint8_t *at, bytes octets) noexcept:
     memcpy(at, PyBytes_AS_STRING(octets), PyBytes_GET_SIZE(octets))
     return at + PyBytes_GET_SIZE(octets)
@@ -123,13 +135,17 @@ cdef class Encoder:
 
     cdef int use_encoding(self, str encoding) except -1:
         """Make `headers` the table {mime-encoding: `encoding`}."""
-        cdef bytes value
         if encoding != self.encoding:
-            value = encoding.encode()
-            field = short_string("mime-encoding") + struct.pack(">cI", b"S", len(value)) + value
-            self.headers = struct.pack(">I", len(field)) + field
+            self.headers = header_table(header_field("mime-encoding", encoding))
             self.encoding = encoding
         return 0
+
+    cdef bytes table_with(self, str encoding, str fingerprint):
+        """The table with a fingerprint, and {mime-encoding: `encoding`} where there is one."""
+        fields = header_field("fingerprint", fingerprint)
+        if encoding:
+            fields += header_field("mime-encoding", encoding)
+        return header_table(fields)
 
     cdef uint8_t *frame(self, uint8_t *at, uint8_t kind, Py_ssize_t octets) noexcept:
         at[0] = kind
@@ -155,9 +171,10 @@ cdef class Encoder:
 
     cpdef bint publish(
         self, str id, priority, str encoding, bytes prefix, Tail tail, uint64_t timestamp,
-        route=None
+        route=None, str fingerprint=""
     ) except -1:
         cdef bytes method = self.method if route is None else self.routed_method(route)
+        cdef bytes headers = None
         cdef Place place
         cdef Py_ssize_t length = PyBytes_GET_SIZE(prefix)
         cdef Py_ssize_t id_length, properties, needed
@@ -173,10 +190,14 @@ cdef class Encoder:
             2 + PyBytes_GET_SIZE(self.leading) + 1 + 1 + id_length + 8
             + PyBytes_GET_SIZE(self.trailing)
         )
-        if encoding:
+        if fingerprint:
+            headers = self.table_with(encoding, fingerprint)
+        elif encoding:
             self.use_encoding(encoding)
+            headers = self.headers
+        if headers is not None:
             flags |= HEADERS
-            properties += PyBytes_GET_SIZE(self.headers)
+            properties += PyBytes_GET_SIZE(headers)
         if priority is not None:
             level = priority
             if level < 0 or level > 255:
@@ -197,8 +218,8 @@ cdef class Encoder:
         at = put_number(at, length + tail.size, 8)
         at = put_number(at, flags, 2)
         at = put_octets(at, self.leading)
-        if encoding:
-            at = put_octets(at, self.headers)
+        if headers is not None:
+            at = put_octets(at, headers)
         at = put_number(at, self.delivery_mode, 1)
         if flags & PRIORITY:
             at = put_number(at, level, 1)

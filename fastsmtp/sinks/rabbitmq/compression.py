@@ -69,6 +69,7 @@ class _Shared:
             Tail.plain(self._pieces, struct.pack("<LL", self._checksum_behind(prefix), size)),
             outgoing.route,
             outgoing.accepted,
+            outgoing.fingerprint,
         )
 
     def _checksum_behind(self, prefix: bytes) -> int:

@@ -392,6 +392,7 @@ class Publisher:
                 outgoing.tail,
                 outgoing.accepted or timestamp,
                 outgoing.route,
+                outgoing.fingerprint,
             ):
                 self._slices = self._slice(outgoing.tail)
                 self._is_partial = True

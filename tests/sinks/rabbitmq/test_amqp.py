@@ -33,6 +33,7 @@ MESSAGE = st.tuples(
     st.one_of(OCTETS, OCTETS.map(bytearray)),
     st.integers(1, 2**33),
     st.none() | st.builds(Route.of, EXCHANGE, NAME),
+    st.just("") | st.text("0123456789abcdef", min_size=64, max_size=64),
 )
 
 
@@ -45,14 +46,15 @@ def expected(
     channel: int, exchange: str, key: str, persistent: bool, gzip: str, message, apart=False
 ) -> bytes:
     """The same publish through pamqp."""
-    id, priority, encoding, prefix, tail, timestamp, route = message
+    id, priority, encoding, prefix, tail, timestamp, route, fingerprint = message
+    headers = {"mime-encoding": encoding, "fingerprint": fingerprint}
     if route is not None:
         exchange, key = route.exchange, route.routing_key
     body = prefix + tail
     properties = commands.Basic.Properties(
         content_type="application/json",
         content_encoding=gzip or None,
-        headers={"mime-encoding": encoding} if encoding else None,
+        headers={name: value for name, value in headers.items() if value} or None,
         delivery_mode=2 if persistent else 1,
         priority=priority,
         message_id=id,
@@ -80,10 +82,10 @@ def expected(
 def test_frames_are_what_pamqp_makes(channel, exchange, key, persistent, gzip, messages) -> None:
     encoder = Encoder(channel, exchange, key, FRAME, persistent, gzip)
     for message in messages:
-        id, priority, encoding, prefix, tail, timestamp, route = message
+        id, priority, encoding, prefix, tail, *more = message
         before = encoder.size
         shared = Tail.of(tail)
-        whole = encoder.publish(id, priority, encoding, prefix, shared, timestamp, route)
+        whole = encoder.publish(id, priority, encoding, prefix, shared, *more)
         assert whole == (len(prefix) + len(tail) <= ROOM)
         written = encoder.size - before
         frames = bytes(encoder.take())
@@ -112,7 +114,7 @@ def test_a_batch_is_its_messages_one_behind_the_other(messages) -> None:
 def test_method_frames_of_many_routes_are_made_anew() -> None:
     encoder = Encoder(1, "", "outbox", FRAME, True, "")
     for number in [*range(5000), *range(5000)]:
-        message = ("id", None, "", b"", b"x", 1, Route.of("", f"queue {number}"))
+        message = ("id", None, "", b"", b"x", 1, Route.of("", f"queue {number}"), "")
         encoder.publish(*message[:4], Tail.of(message[4]), *message[5:])
         assert encoder.take() == expected(1, "", "outbox", True, "", message)
 
@@ -122,6 +124,9 @@ def test_what_cannot_be_encoded_is_refused_and_leaves_nothing() -> None:
     for id, priority in (("x" * 256, None), ("x", 256), ("x", -1)):
         with pytest.raises(ValueError, match=r"message-id|priority"):
             encoder.publish(id, priority, "", b"", Tail.of(b""), 0)
+    for fingerprint in ("x" * 256, "ü" * 128):
+        with pytest.raises(ValueError, match="the header fingerprint is longer"):
+            encoder.publish("x", None, "", b"", Tail.of(b""), 0, None, fingerprint)
     assert encoder.take() == b""
 
 

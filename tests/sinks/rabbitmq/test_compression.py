@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fastsmtp._tail import Tail
 from fastsmtp.payload import Outgoing
+from fastsmtp.route import Route
 from fastsmtp.sinks.rabbitmq.compression import STORED, compress
 
 SHARED = st.binary(max_size=3000) | st.integers(0, 300_000).map(
@@ -19,7 +20,14 @@ PREFIXES = st.lists(st.binary(max_size=300), min_size=1, max_size=5)
 
 
 def message(prefixes: list[bytes], tail: Tail) -> list[Outgoing]:
-    return [Outgoing(f"id{n}", n, "base64", each, tail) for n, each in enumerate(prefixes)]
+    return [
+        Outgoing(f"id{n}", n, "base64", each, tail, Route.of("", f"q{n}"), n, f"print{n}")
+        for n, each in enumerate(prefixes)
+    ]
+
+
+def properties(one: Outgoing) -> tuple[object, ...]:
+    return one.id, one.priority, one.encoding, one.route, one.accepted, one.fingerprint
 
 
 def single_member(body: bytes) -> bytes:
@@ -39,9 +47,7 @@ def test_each_body_is_one_member(prefixes: list[bytes], shared: bytes) -> None:
         prefix + shared for prefix in prefixes
     ]
     assert [len(bytes(each)) for each in compressed] == [each.size for each in compressed]
-    assert [(each.id, each.priority, each.encoding) for each in compressed] == [
-        (each.id, each.priority, each.encoding) for each in plain
-    ]
+    assert [properties(each) for each in compressed] == [properties(each) for each in plain]
 
 
 @given(st.lists(st.tuples(st.binary(max_size=50), st.integers(0, 2)), min_size=1, max_size=6))

@@ -62,6 +62,30 @@ async def test_properties(broker: Broker, queue: str) -> None:
     assert (second.priority, second.headers) == (9, {"mime-encoding": "base64"})
 
 
+@pytest.mark.parametrize("size", [1, 131064, 3 * MIB])
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+@on_uvloop
+async def test_a_fingerprint_is_a_header_beside_all_else(
+    broker: Broker, queue: str, size: int, encoding: str
+) -> None:
+    other = f"{queue}-other"
+    await declare(broker.url, other)
+    async with opened(
+        broker.url, queue, rabbitmq_encoding=encoding, rabbitmq_persistent=False
+    ) as rabbit:
+        for fingerprint in ("", "0f" * 32):
+            one = rabbit.outgoing(b"x" * size, b"{", 9, "base64", Route.of("", other), fingerprint)
+            assert await rabbit.send(one) == [None]
+    first, second = await drain(broker.url, other)
+    assert first.headers == {"mime-encoding": "base64"}
+    assert second.headers == {"mime-encoding": "base64", "fingerprint": "0f" * 32}
+    for found in (first, second):
+        assert (found.priority, found.delivery_mode) == (9, 1)
+        assert found.content_encoding == (encoding or None)
+        body = gzip.decompress(found.body) if encoding else found.body
+        assert body == b"{" + b"x" * size
+
+
 @on_uvloop
 async def test_transient_where_it_is_not_to_be_persistent(broker: Broker, queue: str) -> None:
     async with opened(broker.url, queue, rabbitmq_persistent=False) as rabbit:

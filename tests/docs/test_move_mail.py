@@ -283,6 +283,8 @@ def test_a_broker_that_is_killed_ends_it_and_loses_nothing(
         queues.close()
 
 
-def test_the_page_shows_this_very_program() -> None:
+def test_the_page_shows_these_very_programs() -> None:
     page = Path(ROOT, "docs", "consuming.md").read_text("utf-8")
-    assert re.findall(r"```python\n(.*?)```", page, re.DOTALL) == [EXAMPLE.read_text("utf-8")]
+    assert re.findall(r"```python\n(.*?)```", page, re.DOTALL) == [
+        (EXAMPLE.parent / name).read_text("utf-8") for name in ("move_mail.py", "dedupe_mail.py")
+    ]

@@ -411,6 +411,27 @@ def test_the_daemon_writes_meanwhile(
     assert left(path) == []
 
 
+def test_a_fingerprint_is_the_one_that_the_broker_would_have_got(
+    broker: Broker, queue: str, start_daemon: Callable[..., Daemon]
+) -> None:
+    """Sent to the broker and again to the queue file, whose mail is published later."""
+    content = b"Message-ID: <1@example.com>\r\nDate: x\r\n\r\n\xff\r\n"
+    for address in (broker.url, "none"):
+        daemon = start_daemon(
+            rabbitmq_address=address, rabbitmq_inbox=queue, rabbitmq_fingerprint=True
+        )
+        with smtplib.SMTP("127.0.0.1", daemon.port, timeout=30) as client:
+            client.sendmail("a@example.com", ["b@example.org", "c@example.org"], content)
+    path = Path(str(daemon.settings["queue_file"]))
+    assert publish(path, broker.url, queue)[0] == 0
+    found = [(one.message_id, one.headers) for one in messages(broker, queue)]
+    assert len({id for id, _ in found}) == 4
+    headers = [headers for _, headers in found]
+    assert headers[:2] == headers[2:]
+    assert len({headers["fingerprint"] for headers in headers}) == 2
+    assert {headers["mime-encoding"] for headers in headers} == {"base64"}
+
+
 # The drain itself, with a sink whose answers the test gives.
 
 

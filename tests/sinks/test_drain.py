@@ -426,10 +426,10 @@ def test_a_fingerprint_is_the_one_that_the_broker_would_have_got(
     assert publish(path, broker.url, queue)[0] == 0
     found = [(one.message_id, one.headers) for one in messages(broker, queue)]
     assert len({id for id, _ in found}) == 4
-    headers = [headers for _, headers in found]
+    headers = [each for _, each in found]
     assert headers[:2] == headers[2:]
-    assert len({headers["fingerprint"] for headers in headers}) == 2
-    assert {headers["mime-encoding"] for headers in headers} == {"base64"}
+    assert len({each["fingerprint"] for each in headers}) == 2
+    assert {each["mime-encoding"] for each in headers} == {"base64"}
 
 
 # The drain itself, with a sink whose answers the test gives.

@@ -339,17 +339,18 @@ cdef class HeaderScan:
 
     cdef int close_field(self, Py_ssize_t stop) except -1:
         """The open field ends at `stop`: count it, offer it to `lift`, cut it."""
+        cdef Py_ssize_t length = self.name_end - self.field
         if self.field < 0:
             return 0
         if self.lift is not None and self.named(b"x-mq-", 5):
             name = self.octets[self.field + 5:self.name_end].decode("ascii").lower()
             if self.lift(name, self.value, stop, stop - self.field):
                 self.cuts.append((self.field, stop))
-        elif self.name_end - self.field == 8 and self.named(b"received", 8):
-            self.received += 1
-        elif self.name_end - self.field == 4 and self.named(b"date", 4):
+        elif length == 8:
+            self.received += self.named(b"received", 8)
+        elif length == 4 and self.named(b"date", 4):
             self.has_date = self.has_date or self.has_value(stop)
-        elif self.name_end - self.field == 10 and self.named(b"message-id", 10):
+        elif length == 10 and self.named(b"message-id", 10):
             self.has_message_id = self.has_message_id or self.has_value(stop)
         self.field = -1
         return 0

@@ -77,7 +77,7 @@ _STEPS = (
     (
         "ALTER TABLE messages ADD COLUMN exchange TEXT",  # NULL, as routing_key: by the settings
         "ALTER TABLE messages ADD COLUMN routing_key TEXT",  # of the day that it is published
-        "ALTER TABLE messages ADD COLUMN headers TEXT",  # AMQP headers, a JSON object; NULL so far
+        "ALTER TABLE messages ADD COLUMN headers TEXT",  # AMQP headers, a JSON object; NULL: none
         "ALTER TABLE messages ADD COLUMN checksum INTEGER",  # NULL so far
         "ALTER TABLE messages ADD COLUMN content INTEGER",  # an id of `contents`
         _CONTENTS,

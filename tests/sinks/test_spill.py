@@ -257,12 +257,14 @@ async def test_a_row_that_is_not_taken_blocks_no_other(spill: str) -> None:
 
 
 @on_uvloop
-async def test_rows_keep_their_order_priority_and_time(spill: str) -> None:
+async def test_rows_keep_their_order_priority_time_and_fingerprint(spill: str) -> None:
     async with FakeBroker() as broker:
         url = broker.url
     settings = {"rabbitmq_spill": spill, "rabbitmq_spill_after": AFTER}
     async with opened(url, "inbox", **settings) as sink:
-        message = [sink.outgoing(b"x", priority=n % 10) for n in range(300)]
+        message = [
+            sink.outgoing(b"x", priority=n % 10, fingerprint=f"{n:064x}") for n in range(300)
+        ]
         begun = int(time.time())
         for each in message:
             assert await sink.send(each) == [None]
@@ -273,6 +275,9 @@ async def test_rows_keep_their_order_priority_and_time(spill: str) -> None:
         assert broker.ids == [each.id for each in message]
         properties = [each.properties for each in broker.properties]
         assert [each.priority for each in properties] == [n % 10 for n in range(300)]
+        assert [each.headers for each in properties] == [
+            {"fingerprint": f"{n:064x}"} for n in range(300)
+        ]
         times = {each.timestamp.timestamp() for each in properties}
         assert all(begun <= each <= ended for each in times)
 

@@ -9,3 +9,9 @@ class Measure:
         """Whether `bytes.decode` would take all that was added."""
     def add(self, octets: bytes | bytearray, start: int, stop: int) -> int:
         """Go on with `octets[start:stop]`; gives 0. Raises ValueError where that is outside."""
+
+def use_avx2(is_wanted: bool) -> bool:
+    """Look at 32 bytes at once from now on, or at 16; gives whether it is 32. For tests.
+
+    At first it is 32 where the processor can.
+    """

@@ -12,11 +12,16 @@ cdef extern from *:
     #include <stdint.h>
     #include <string.h>
     #if defined(__SSE2__) && !defined(FASTSMTP_PORTABLE)
-    #include <emmintrin.h>
+    #include <immintrin.h>
     #define FASTSMTP_SSE2
     #endif
+    #if defined(__GNUC__)
+    #define ALWAYS_INLINE static inline __attribute__((always_inline))
+    #else
+    #define ALWAYS_INLINE static inline
+    #endif
 
-    enum { BLOCKS = 8, AT_ONCE = 16 * BLOCKS };
+    enum { AT_ONCE = 256, BLOCK = 32 };
 
     /* What stands behind the backslash; 'u' is followed by 00 and two hexadecimal digits. */
     static const char short_escapes[33] = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu";
@@ -41,38 +46,112 @@ cdef extern from *:
         }
     }
 
-    /* How much longer AT_ONCE octets get; -1 where one of them is not ASCII. */
+    /* How much longer `octets` octets get, a multiple of BLOCK and AT_ONCE at most; -1 where one of
+     * them is not ASCII. */
+    typedef int Growth(const uint8_t *source, int octets);
+
+    /* Copies whole blocks until one has an octet that is escaped, and of that one what stands
+     * before it. May write up to 31 octets behind what it gives, never more than `length`. */
+    typedef Py_ssize_t Copy(const uint8_t *source, uint8_t *target, Py_ssize_t length);
+
     #ifdef FASTSMTP_SSE2
-    static inline int growth(const uint8_t *source) {
+    static inline int growth_sse2(const uint8_t *source, int octets) {
         const __m128i quote = _mm_set1_epi8('"'), backslash = _mm_set1_epi8('\\\\');
         const __m128i last_control = _mm_set1_epi8(0x1f), eight = _mm_set1_epi8(8);
         const __m128i vertical_tab = _mm_set1_epi8(11), five = _mm_set1_epi8(5);
         const __m128i four = _mm_set1_epi8(4);
         __m128i sum = _mm_setzero_si128(), any = _mm_setzero_si128();
-        for (int i = 0; i < BLOCKS; i++) {
-            __m128i octets = _mm_loadu_si128((const __m128i *)source + i);
+        for (int i = 0; i < octets; i += 16) {
+            __m128i block = _mm_loadu_si128((const __m128i *)(source + i));
             __m128i doubled = _mm_or_si128(
-                _mm_cmpeq_epi8(octets, quote), _mm_cmpeq_epi8(octets, backslash));
-            __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(octets, last_control), octets);
-            __m128i above = _mm_sub_epi8(octets, eight);
+                _mm_cmpeq_epi8(block, quote), _mm_cmpeq_epi8(block, backslash));
+            __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(block, last_control), block);
+            __m128i above = _mm_sub_epi8(block, eight);
             __m128i is_short = _mm_andnot_si128(
-                _mm_cmpeq_epi8(octets, vertical_tab),
+                _mm_cmpeq_epi8(block, vertical_tab),
                 _mm_cmpeq_epi8(_mm_min_epu8(above, five), above));
             sum = _mm_sub_epi8(sum, doubled);
             sum = _mm_add_epi8(sum, _mm_and_si128(control, five));
             sum = _mm_sub_epi8(sum, _mm_and_si128(is_short, four));
-            any = _mm_or_si128(any, octets);
+            any = _mm_or_si128(any, block);
         }
         if (_mm_movemask_epi8(any))
             return -1;
         sum = _mm_sad_epu8(sum, _mm_setzero_si128());
         return _mm_cvtsi128_si32(sum) + _mm_extract_epi16(sum, 4);
     }
+
+    static inline Py_ssize_t copy_sse2(const uint8_t *source, uint8_t *target, Py_ssize_t length) {
+        const __m128i quote = _mm_set1_epi8('"'), backslash = _mm_set1_epi8('\\\\');
+        const __m128i last_control = _mm_set1_epi8(0x1f);
+        Py_ssize_t at = 0;
+        for (; length - at >= 16; at += 16) {
+            __m128i block = _mm_loadu_si128((const __m128i *)(source + at));
+            _mm_storeu_si128((__m128i *)(target + at), block);
+            int special = _mm_movemask_epi8(_mm_or_si128(
+                _mm_cmpeq_epi8(_mm_min_epu8(block, last_control), block),
+                _mm_or_si128(_mm_cmpeq_epi8(block, quote), _mm_cmpeq_epi8(block, backslash))));
+            if (special)
+                return at + __builtin_ctz(special);
+        }
+        for (; at < length && !is_special(source[at]); at++)
+            target[at] = source[at];
+        return at;
+    }
+
+    /* The same, 32 octets at once. */
+    #define AVX2 __attribute__((target("avx2")))
+
+    AVX2 static inline int growth_avx2(const uint8_t *source, int octets) {
+        const __m256i quote = _mm256_set1_epi8('"'), backslash = _mm256_set1_epi8('\\\\');
+        const __m256i last_control = _mm256_set1_epi8(0x1f), eight = _mm256_set1_epi8(8);
+        const __m256i vertical_tab = _mm256_set1_epi8(11), five = _mm256_set1_epi8(5);
+        const __m256i four = _mm256_set1_epi8(4), zero = _mm256_setzero_si256();
+        __m256i sum = zero, any = zero;
+        for (int i = 0; i < octets; i += 32) {
+            __m256i block = _mm256_loadu_si256((const __m256i *)(source + i));
+            __m256i doubled = _mm256_or_si256(
+                _mm256_cmpeq_epi8(block, quote), _mm256_cmpeq_epi8(block, backslash));
+            __m256i control = _mm256_cmpeq_epi8(_mm256_min_epu8(block, last_control), block);
+            __m256i above = _mm256_sub_epi8(block, eight);
+            __m256i is_short = _mm256_andnot_si256(
+                _mm256_cmpeq_epi8(block, vertical_tab),
+                _mm256_cmpeq_epi8(_mm256_min_epu8(above, five), above));
+            sum = _mm256_sub_epi8(sum, doubled);
+            sum = _mm256_add_epi8(sum, _mm256_and_si256(control, five));
+            sum = _mm256_sub_epi8(sum, _mm256_and_si256(is_short, four));
+            any = _mm256_or_si256(any, block);
+        }
+        if (_mm256_movemask_epi8(any))
+            return -1;
+        sum = _mm256_sad_epu8(sum, zero);
+        __m128i half = _mm_add_epi64(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+        return _mm_cvtsi128_si32(half) + _mm_extract_epi16(half, 4);
+    }
+
+    AVX2 static inline Py_ssize_t copy_avx2(
+        const uint8_t *source, uint8_t *target, Py_ssize_t length)
+    {
+        const __m256i quote = _mm256_set1_epi8('"'), backslash = _mm256_set1_epi8('\\\\');
+        const __m256i last_control = _mm256_set1_epi8(0x1f);
+        Py_ssize_t at = 0;
+        for (; length - at >= 32; at += 32) {
+            __m256i block = _mm256_loadu_si256((const __m256i *)(source + at));
+            _mm256_storeu_si256((__m256i *)(target + at), block);
+            unsigned special = _mm256_movemask_epi8(_mm256_or_si256(
+                _mm256_cmpeq_epi8(_mm256_min_epu8(block, last_control), block),
+                _mm256_or_si256(
+                    _mm256_cmpeq_epi8(block, quote), _mm256_cmpeq_epi8(block, backslash))));
+            if (special)
+                return at + __builtin_ctz(special);
+        }
+        return at + copy_sse2(source + at, target + at, length - at);
+    }
     #else
-    static inline int growth(const uint8_t *source) {
+    static inline int growth_portable(const uint8_t *source, int octets) {
         int sum = 0;
         uint8_t any = 0;
-        for (int i = 0; i < AT_ONCE; i++) {
+        for (int i = 0; i < octets; i++) {
             uint8_t octet = source[i], above = octet - 8;
             sum += (octet == '"') + (octet == '\\\\') + 5 * (octet < 0x20)
                 - 4 * ((above <= 5) & (above != 3));
@@ -80,26 +159,12 @@ cdef extern from *:
         }
         return any & 0x80 ? -1 : sum;
     }
-    #endif
 
-    /* Copies whole blocks until one has an octet that is escaped, and of that one what stands
-     * before it. May write up to 15 octets behind what it gives, never more than `length`. */
-    static inline Py_ssize_t copy_plain(const uint8_t *source, uint8_t *target, Py_ssize_t length) {
-        Py_ssize_t at = 0;
-    #ifdef FASTSMTP_SSE2
-        const __m128i quote = _mm_set1_epi8('"'), backslash = _mm_set1_epi8('\\\\');
-        const __m128i last_control = _mm_set1_epi8(0x1f);
-        for (; length - at >= 16; at += 16) {
-            __m128i octets = _mm_loadu_si128((const __m128i *)(source + at));
-            _mm_storeu_si128((__m128i *)(target + at), octets);
-            int special = _mm_movemask_epi8(_mm_or_si128(
-                _mm_cmpeq_epi8(_mm_min_epu8(octets, last_control), octets),
-                _mm_or_si128(_mm_cmpeq_epi8(octets, quote), _mm_cmpeq_epi8(octets, backslash))));
-            if (special)
-                return at + __builtin_ctz(special);
-        }
-    #else
+    static inline Py_ssize_t copy_portable(
+        const uint8_t *source, uint8_t *target, Py_ssize_t length)
+    {
         const uint64_t ones = 0x0101010101010101, tops = 0x80 * ones;
+        Py_ssize_t at = 0;
         for (; length - at >= 8; at += 8) {
             uint64_t octets, quotes, backslashes;
             memcpy(&octets, source + at, 8);
@@ -110,20 +175,40 @@ cdef extern from *:
                 break;
             memcpy(target + at, &octets, 8);
         }
-    #endif
         for (; at < length && !is_special(source[at]); at++)
             target[at] = source[at];
+        return at;
+    }
+    #endif
+
+    /* Gives how many octets from the beginning of `source` were looked at: whole blocks, until one
+     * is not ASCII. `grown` becomes how much longer they get. */
+    ALWAYS_INLINE Py_ssize_t measure_by(
+        Growth growth, const uint8_t *source, Py_ssize_t length, Py_ssize_t *grown)
+    {
+        Py_ssize_t at = 0;
+        *grown = 0;
+        while (length - at >= BLOCK) {
+            int octets = length - at < AT_ONCE ? (length - at) / BLOCK * BLOCK : AT_ONCE;
+            int more = growth(source + at, octets);
+            if (more < 0)
+                break;
+            *grown += more;
+            at += octets;
+        }
         return at;
     }
 
     /* Gives how many octets of `source` were taken, and in `written` how many were written. Stops
      * before the first one whose escape has no room. */
-    static Py_ssize_t escape_octets(const uint8_t *source, Py_ssize_t length,
-                                    uint8_t *target, Py_ssize_t room, Py_ssize_t *written) {
+    ALWAYS_INLINE Py_ssize_t escape_by(
+        Copy copy, const uint8_t *source, Py_ssize_t length, uint8_t *target, Py_ssize_t room,
+        Py_ssize_t *written)
+    {
         Py_ssize_t taken = 0, put = 0;
         for (;;) {
             Py_ssize_t most = length - taken < room - put ? length - taken : room - put;
-            Py_ssize_t plain = copy_plain(source + taken, target + put, most);
+            Py_ssize_t plain = copy(source + taken, target + put, most);
             taken += plain;
             put += plain;
             if (plain == most)
@@ -143,14 +228,68 @@ cdef extern from *:
         *written = put;
         return taken;
     }
+
+    #ifdef FASTSMTP_SSE2
+    #define PARTS(what) what##_sse2
+    AVX2 static Py_ssize_t measure_avx2(
+        const uint8_t *source, Py_ssize_t length, Py_ssize_t *grown)
+    {
+        return measure_by(growth_avx2, source, length, grown);
+    }
+
+    AVX2 static Py_ssize_t escape_avx2(
+        const uint8_t *source, Py_ssize_t length, uint8_t *target, Py_ssize_t room,
+        Py_ssize_t *written)
+    {
+        return escape_by(copy_avx2, source, length, target, room, written);
+    }
+    #else
+    #define PARTS(what) what##_portable
+    #endif
+
+    static int has_avx2 = 0;
+
+    static int find_avx2(int is_wanted) {
+    #ifdef FASTSMTP_SSE2
+        has_avx2 = is_wanted && __builtin_cpu_supports("avx2");
+    #endif
+        return has_avx2;
+    }
+
+    static Py_ssize_t measure_ascii(const uint8_t *source, Py_ssize_t length, Py_ssize_t *grown) {
+    #ifdef FASTSMTP_SSE2
+        if (has_avx2)
+            return measure_avx2(source, length, grown);
+    #endif
+        return measure_by(PARTS(growth), source, length, grown);
+    }
+
+    static Py_ssize_t escape_octets(const uint8_t *source, Py_ssize_t length,
+                                    uint8_t *target, Py_ssize_t room, Py_ssize_t *written) {
+    #ifdef FASTSMTP_SSE2
+        if (has_avx2)
+            return escape_avx2(source, length, target, room, written);
+    #endif
+        return escape_by(PARTS(copy), source, length, target, room, written);
+    }
     """
     const int AT_ONCE
     int escaped_size(uint8_t octet) noexcept nogil
-    int growth(const uint8_t *source) noexcept nogil
+    bint find_avx2(bint is_wanted) noexcept nogil
+    Py_ssize_t measure_ascii(
+        const uint8_t *source, Py_ssize_t length, Py_ssize_t *grown
+    ) noexcept nogil
     Py_ssize_t escape_octets(
         const uint8_t *source, Py_ssize_t length, uint8_t *target, Py_ssize_t room,
         Py_ssize_t *written
     ) noexcept nogil
+
+
+def use_avx2(bint is_wanted):
+    return find_avx2(is_wanted)
+
+
+use_avx2(True)
 
 
 cdef const uint8_t *octets_of(object octets, Py_ssize_t *length) except NULL:
@@ -179,23 +318,18 @@ cdef class Measure:
         self.highest = 0xBF
 
     cpdef int add(self, object octets, Py_ssize_t start, Py_ssize_t stop) except -1:
-        cdef Py_ssize_t length, grown = 0
+        cdef Py_ssize_t length, more
         cdef const uint8_t *source = octets_of(octets, &length)
-        cdef int more
         if start < 0 or stop > length or start > stop:
             raise ValueError("outside the text")
         self.size += stop - start
         while start < stop and self.is_valid:
-            if self.missing == 0 and stop - start >= AT_ONCE:
-                more = growth(source + start)
-                if more >= 0:
-                    grown += more
-                    start += AT_ONCE
-                    continue
+            if self.missing == 0:
+                start += measure_ascii(source + start, stop - start, &more)
+                self.size += more
             length = min(AT_ONCE, stop - start)
-            grown += self.look(source + start, length)
+            self.size += self.look(source + start, length)
             start += length
-        self.size += grown
         return 0
 
     cdef Py_ssize_t look(self, const uint8_t *source, Py_ssize_t length) noexcept:

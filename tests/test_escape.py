@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastsmtp._escape import Measure
+from fastsmtp._escape import Measure, use_avx2
 from fastsmtp._tail import Reader, Tail
 
 HEAD = b'{"mime":"'
@@ -79,19 +79,13 @@ def in_reads(tail, sizes):
 
 def check(content, cuts=(), sizes=(7,)):
     pieces = spans(content, cuts)
-    measure = measured(pieces)
     try:
         text = orjson.dumps(content.decode())
     except UnicodeDecodeError:
         text = None
-    assert measure.is_utf8 == (text is not None)
-    if text is not None:
-        assert measure.size == len(text) - 2
-        tail = Tail.text(HEAD, pieces, measure.size)
-        whole = HEAD + text[1:] + b"}"
-        assert (bytes(tail), tail.size) == (whole, len(whole))
-        assert in_reads(tail, sizes) == whole
-        assert tail.held == sum(len(each[0]) for each in pieces) + len(HEAD)
+    for is_wanted in (False, True):
+        use_avx2(is_wanted)
+        check_text(pieces, text, sizes)
     tail = Tail.base64(HEAD, pieces)
     whole = HEAD + base64.b64encode(content) + b'"}'
     assert (bytes(tail), tail.size) == (whole, len(whole))
@@ -101,6 +95,18 @@ def check(content, cuts=(), sizes=(7,)):
     assert made.encoding == tail.encoding == "base64"
 
 
+def check_text(pieces, text, sizes):
+    measure = measured(pieces)
+    assert measure.is_utf8 == (text is not None)
+    if text is not None:
+        assert measure.size == len(text) - 2
+        tail = Tail.text(HEAD, pieces, measure.size)
+        whole = HEAD + text[1:] + b"}"
+        assert (bytes(tail), tail.size) == (whole, len(whole))
+        assert in_reads(tail, sizes) == whole
+        assert tail.held == sum(len(each[0]) for each in pieces) + len(HEAD)
+
+
 @given(CONTENT, st.lists(st.integers(0, 400)), st.lists(st.integers(1, 90), min_size=1))
 def test_any_content_in_any_pieces_and_reads(content, cuts, sizes):
     check(content, cuts, sizes)
@@ -108,11 +114,11 @@ def test_any_content_in_any_pieces_and_reads(content, cuts, sizes):
 
 @pytest.mark.parametrize("octet", range(256))
 def test_every_octet_anywhere_in_a_block(octet):
-    for before in range(130):
-        check(b"a" * before + bytes([octet]) + b"b" * (260 - before), sizes=[before + 15, 31])
+    for before in [*range(66), *range(120, 130), 255, 256]:
+        check(b"a" * before + bytes([octet]) + b"b" * (420 - before), sizes=[before + 15, 31])
 
 
-@pytest.mark.parametrize("before", [0, 126, 127, 128])
+@pytest.mark.parametrize("before", [0, 31, 126, 127, 128, 254, 255, 256])
 def test_every_edge_of_utf8_under_every_split(before):
     for edge in EDGES:
         content = b"a" * before + edge + b"b" * 130

@@ -16,6 +16,7 @@ cdef class Encoder:
     cdef bytes headers  # the table with mime-encoding
     cdef bytearray buffer
     cdef Py_ssize_t capacity
+    cdef Py_ssize_t usual  # octets that a buffer is made for: those of the last one
     cdef readonly Py_ssize_t size
 
     cdef bytes method_frame(self, str exchange, str routing_key)

@@ -25,6 +25,7 @@ cdef enum:
     FRAME_OVERHEAD = 8  # type, channel, size before; the end octet behind
     SHORT_STRING = 255
     FIRST_CAPACITY = 16384
+    LARGEST_USUAL = 512 * 1024  # octets of a buffer that is made because the last one was as large
     ROUTES = 4096  # whose method frames are kept
 
 cdef enum Flag:  # of the properties of class Basic, in the order in which they stand
@@ -94,6 +95,7 @@ cdef class Encoder:
         self.room = frame_max - FRAME_OVERHEAD
         self.encoding = ""
         self.headers = b""
+        self.usual = FIRST_CAPACITY
         self.begin()
 
     cdef bytes method_frame(self, str exchange, str routing_key):
@@ -116,10 +118,9 @@ cdef class Encoder:
         return method
 
     cdef int begin(self) except -1:
-        """An empty buffer."""
+        """An empty buffer, which takes no memory yet."""
         self.buffer = bytearray()
-        PyByteArray_Resize(self.buffer, FIRST_CAPACITY)
-        self.capacity = FIRST_CAPACITY
+        self.capacity = 0
         self.size = 0
         return 0
 
@@ -128,7 +129,8 @@ cdef class Encoder:
         cdef Py_ssize_t needed = self.size + octets
         cdef Py_ssize_t wanted
         if needed > self.capacity:
-            wanted = needed if needed > 2 * self.capacity else 2 * self.capacity
+            # As much as the last time: each time that it grows, all of it is copied.
+            wanted = max(needed, 2 * self.capacity, self.usual)
             PyByteArray_Resize(self.buffer, wanted)
             self.capacity = wanted
         return <uint8_t *>PyByteArray_AS_STRING(self.buffer) + self.size
@@ -259,6 +261,7 @@ cdef class Encoder:
 
     cpdef bytearray take(self):
         cdef bytearray frames = self.buffer
+        self.usual = min(max(FIRST_CAPACITY, self.size), LARGEST_USUAL)
         PyByteArray_Resize(frames, self.size)
         self.begin()
         return frames

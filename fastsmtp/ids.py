@@ -40,7 +40,8 @@ class Ids:
 
     def fresh(self) -> str:
         """An identifier that was never given before."""
-        millisecond = time.time_ns() // 1_000_000
+        nanosecond = time.time_ns()
+        millisecond = nanosecond // 1_000_000
         if millisecond >> 10 != self._second:
             self._second = millisecond >> 10
             self._time = _base32(self._second, TIME_DIGITS - 2)

@@ -44,7 +44,7 @@ cdef class MemoryBudget:
     cdef readonly Py_ssize_t limit, small, connections, held, loose, large, partial, waiting
     cdef readonly bint is_full, is_scarce
     cdef public object when_scarce
-    cdef Py_ssize_t _composing
+    cdef Py_ssize_t _composing, _most_connections
     cdef Line _small_line, _large_line
     cdef bint _serving
     cdef dict _clients

@@ -204,9 +204,9 @@ class MemoryBudget:
 
     # fmt: off
     __slots__ = (
-        "_clients", "_composing", "_large_line", "_serving", "_small_line", "connections", "held",
-        "is_full", "is_scarce", "large", "limit", "loose", "partial", "small", "waiting",
-        "when_scarce",
+        "_clients", "_composing", "_large_line", "_most_connections", "_serving", "_small_line",
+        "connections", "held", "is_full", "is_scarce", "large", "limit", "loose", "partial",
+        "small", "waiting", "when_scarce",
     )
     # fmt: on
 
@@ -217,6 +217,7 @@ class MemoryBudget:
         # Room that grants leave: for the one large message that is held in a second form, as gzip.
         self._composing = min(largest * 4 // 3, limit // 3)
         self.connections = 0  # of connections themselves
+        self._most_connections = max(limit // 2, CONNECTIONS)  # of that
         self.held = 0  # of everything
         self.loose = 0  # of that, by what comes in without a large grant
         self.large = 0  # of that, by what came in, or comes, with one
@@ -275,7 +276,7 @@ class MemoryBudget:
 
     def has_room_for_connection(self, size: int) -> bool:
         """Whether a connection may come to take `size` bytes more: half of memory is for mail."""
-        return self.connections + size <= max(self.limit // 2, CONNECTIONS)
+        return self.connections + size <= self._most_connections
 
     def hold(self, size: int) -> None:
         """Report that `size` bytes more are held that are no claim's; where negative, fewer."""

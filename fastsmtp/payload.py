@@ -194,15 +194,17 @@ class Composer:
         Raises RefusedError where it would have to be base64 and may not.
         """
         if measure.is_utf8 and len(head) + measure.size <= self._longest_text():
-            return Tail.text(b'%b,"mime":"' % head, spans, measure.size)
+            return Tail.text(head + b',"mime":"', spans, measure.size)
         if self._settings.json_binary == "reject":
             raise RefusedError(replies.TOO_LARGE if measure.is_utf8 else replies.NOT_UTF8)
-        return Tail.base64(b'%b,"mime-encoding":"base64","mime":"' % head, spans)
+        return Tail.base64(head + b',"mime-encoding":"base64","mime":"', spans)
 
     def _longest_text(self) -> int:
         """Bytes of the longest tail that the sink takes, and that memory has room for."""
         availability = self._availability
-        return min(availability.body_limit - PREFIX_ROOM, availability.memory.limit // 2)
+        longest = availability.body_limit - PREFIX_ROOM
+        half = availability.memory.limit // 2
+        return longest if longest < half else half
 
     def _may_lift(self, peer: Peer) -> bool:
         if self._extract == "trusted":
@@ -233,7 +235,7 @@ class Composer:
         priority = lifted.properties.get("priority")
         if priority is not None and not 0 <= priority <= 255:
             priority = None
-        shared = bool(_shared_dsn(envelope, lifted.dsn))
+        shared = _shares_dsn(envelope, lifted.dsn)
         outgoing = []
         for recipient in recipients:
             message_id = self._ids.fresh()
@@ -260,15 +262,19 @@ class Composer:
 
         It begins with the rest of `dsn` where a part of that is shared, see `_begun_dsn`.
         """
-        dsn = _shared_dsn(envelope, lifted.dsn)
         properties = lifted.properties
-        sender = properties.pop("envelope", envelope.sender)
+        sender = properties.pop("envelope", envelope.sender) if properties else envelope.sender
         connection, ips = self._connection(peer)
-        text = b',"received":"%b","hostname":%b,"envelope":%b%b' % (
-            _timestamp(now),
-            self._hostname,
-            orjson.dumps(sender),
-            connection,
+        text = b"".join(
+            (
+                b',"received":"',
+                _timestamp(now),
+                b'","hostname":',
+                self._hostname,
+                b',"envelope":',
+                orjson.dumps(sender),
+                connection,
+            )
         )
         if envelope.smtputf8:
             text += b',"smtputf8":true'
@@ -276,7 +282,9 @@ class Composer:
             text += ips
         if properties:
             text += b"," + orjson.dumps(properties)[1:-1]
-        return orjson.dumps(dsn)[1:] + text if dsn else text
+        if _shares_dsn(envelope, lifted.dsn):
+            return orjson.dumps(_shared_dsn(envelope, lifted.dsn))[1:] + text
+        return text
 
     def _connection(self, peer: Peer) -> tuple[bytes, bytes]:
         """The JSON text of the properties `connection` and `ips`; made anew when facts change."""
@@ -284,8 +292,9 @@ class Composer:
         if peer.described is None or peer.described[0] != changing:
             ips = self._ips(peer)
             text = b',"connection":' + orjson.dumps(connection_facts(peer))
-            peer.described = (changing, text, b',"ips":' + orjson.dumps(ips) if ips else b"")
-        return peer.described[1:]
+            described = text, b',"ips":' + orjson.dumps(ips) if ips else b""
+            peer.described = changing, described
+        return peer.described[1]
 
     def _ips(self, peer: Peer) -> Sequence[str]:
         """Where mail goes out from, by the address that the client connected to."""
@@ -341,6 +350,8 @@ def _in_slices(spans: list[Span], reader: Measure | Fingerprints) -> Generator[N
 
 def _without(content: bytes | bytearray, cuts: list[tuple[int, int]]) -> list[Span]:
     """`content` less the fields that were lifted."""
+    if not cuts and content:
+        return [(content, 0, len(content))]
     spans: list[Span] = []
     kept = 0
     for start, stop in cuts:
@@ -350,6 +361,11 @@ def _without(content: bytes | bytearray, cuts: list[tuple[int, int]]) -> list[Sp
     if kept < len(content):
         spans.append((content, kept, len(content)))
     return spans
+
+
+def _shares_dsn(envelope: Envelope, lifted: dict[str, Any]) -> bool:
+    """Whether anything is asked of the delivery reports of all recipients."""
+    return bool(lifted) or envelope.ret is not None or envelope.envid is not None
 
 
 def _shared_dsn(envelope: Envelope, lifted: dict[str, Any]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Peer:
         self.counted_address = ""  # whose limit it counts towards; "" where there is none
         self.client: Any = None  # who takes turns, see `memory_budget`, which owns it
         # Its JSON text, and what may change of it; owned by payload
-        self.described: tuple[object, bytes, bytes] | None = None
+        self.described: tuple[object, tuple[bytes, bytes]] | None = None
 
     @property
     def is_unnamed(self) -> bool:

@@ -15,5 +15,6 @@ cdef class Reply:
 cdef bytes _wire(int code, str enhanced, tuple lines)
 
 
-@cython.locals(lines=list, room=cython.Py_ssize_t, line=str, message_id=str, mailbox=str)
+@cython.locals(lines=list, room=cython.Py_ssize_t, line=str, message_id=str, mailbox=str,
+               wire=bytes)
 cpdef Reply queued(list stored)

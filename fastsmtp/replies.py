@@ -19,6 +19,9 @@ LINE_OVERHEAD = len("250-2.0.0 \r\n")
 """Octets of a line besides its text."""
 
 QUEUED_LINE = "Ok, your message has been queued using the following identifiers:"
+QUEUED_TO_ONE = f"250-2.0.0 {QUEUED_LINE}\r\n250 2.0.0 "
+"""What stands before the one identifier in the reply to a message that has one recipient."""
+
 QUEUED_ROOM = (
     MAX_QUEUED - LINE_OVERHEAD - len(QUEUED_LINE) - LINE_OVERHEAD - len("and 1000000 more")
 )
@@ -34,13 +37,15 @@ class Reply:
 
     __slots__ = ("code", "enhanced", "kind", "lines", "wire")
 
-    def __init__(self, code: int, enhanced: str, *lines: str, kind: str = "") -> None:
-        """Longer lines are cut at `MAX_LINE` octets."""
+    def __init__(
+        self, code: int, enhanced: str, *lines: str, kind: str = "", wire: bytes = b""
+    ) -> None:
+        """Longer lines are cut at `MAX_LINE` octets; `wire` is the bytes where they are known."""
         self.kind = kind or f"{code} {enhanced} other"  # constants are given their own names
         self.code = code
         self.enhanced = enhanced
         self.lines = lines
-        self.wire = _wire(code, enhanced, lines)
+        self.wire = wire or _wire(code, enhanced, lines)
 
     def __repr__(self) -> str:
         return f"<Reply {self.code} {self.enhanced} {self.lines[0]}>"
@@ -80,7 +85,10 @@ def queued(stored: list[tuple[str, str]]) -> Reply:
             lines.append(f"and {len(stored) - len(lines) + 1} more")
             break
         lines.append(line)
-    return Reply(250, "2.0.0", *lines, kind=QUEUED)
+    wire = b""
+    if len(stored) == 1 and len(line) <= SHORT:
+        wire = f"{QUEUED_TO_ONE}{line}\r\n".encode()
+    return Reply(250, "2.0.0", *lines, kind=QUEUED, wire=wire)
 
 
 # Success

@@ -265,12 +265,14 @@ class Connection:
         session = self.session
         while (question := session.question) is not None and question is not self._asked:
             self._asked = question
-            own = _OWN.get(type(question))
+            own = None
+            if isinstance(question, Message):
+                self.flow.hand_over(question)
+            else:
+                own = _OWN.get(type(question))
             if own is not None:
                 reply = own(self, question)
             else:
-                if isinstance(question, Message):
-                    self.flow.hand_over(question)
                 reply = self._server.answerers[type(question)].ask(question, self._answered)
             if reply is None:
                 break

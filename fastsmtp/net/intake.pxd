@@ -42,9 +42,13 @@ cdef class Intake:
 
     cpdef Reply ask(self, Message message, answered)
 
-    @cython.locals(first=Outgoing)
+    @cython.locals(each=Outgoing)
     cdef Reply _put(self, list outgoing, InFlight in_flight)
 
 
 @cython.locals(refusal=Reply, outcome=Reply)
 cdef Reply _refusal(outcomes)
+
+
+@cython.locals(first=Outgoing, each=Outgoing, size=cython.Py_ssize_t)
+cpdef Py_ssize_t held(list outgoing) except -1

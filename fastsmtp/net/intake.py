@@ -164,7 +164,8 @@ class Intake:
             in_flight.answered(in_flight.message, reply)
 
     def _put(self, outgoing: list[Outgoing], in_flight: InFlight) -> Reply | None:
-        in_flight.ids = [each.id for each in outgoing]
+        for each in outgoing:
+            in_flight.ids.append(each.id)
         in_flight.hold(held(outgoing))
         try:
             self._sink.put(outgoing, in_flight.settle)
@@ -175,9 +176,12 @@ class Intake:
 
 def held(outgoing: list[Outgoing]) -> int:
     """Bytes that a composed message takes, about."""
-    prefixes = sum([len(each.prefix) for each in outgoing])
-    each = RECIPIENT + FINGERPRINT if outgoing[0].fingerprint else RECIPIENT
-    return outgoing[0].tail.held + prefixes + each * len(outgoing)
+    first = outgoing[0]
+    own = RECIPIENT + FINGERPRINT if first.fingerprint else RECIPIENT
+    size = first.tail.held + own * len(outgoing)
+    for each in outgoing:
+        size += len(each.prefix)
+    return size
 
 
 def answerer(parts: Parts) -> Intake:

@@ -57,6 +57,10 @@ class FileLock:
             return False
         return True
 
+    def share(self, octet: int) -> None:
+        """Take a lock on `octet` that others may have, too; nobody takes it alone meanwhile."""
+        self._set(fcntl.F_OFD_SETLK, fcntl.F_RDLCK, octet)
+
     def wait(self, octet: int, seconds: float) -> bool:
         """Take the lock on `octet` once others have let go of it; False after so many seconds.
 

@@ -20,6 +20,8 @@ FULL = "the disk, or the queue, is full"
 BUSY = f"another process kept it locked for {BUSY_TIMEOUT} s"
 DAMAGED = "the file is damaged; SQLite's command .recover may save what is in it"
 
+DISK = "the disk does not take or give the data (error, quota, size limit)"
+
 _WORDS = {
     sqlite3.SQLITE_FULL: FULL,
     sqlite3.SQLITE_NOTADB: "this file is no SQLite database",
@@ -27,7 +29,7 @@ _WORDS = {
     sqlite3.SQLITE_BUSY: BUSY,
     sqlite3.SQLITE_READONLY: "may not be written by this user, or its disk is read-only",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened by this user",
-    sqlite3.SQLITE_IOERR: "the disk does not take or give the data (error, quota, size limit)",
+    sqlite3.SQLITE_IOERR: DISK,
 }
 
 

@@ -16,6 +16,7 @@ from fastsmtp.sinks.file_lock import FileLock
 from fastsmtp.sinks.store_errors import (
     BUSY,
     BUSY_TIMEOUT,
+    DISK,
     FULL,
     StoreError,
     StoreFullError,
@@ -39,8 +40,14 @@ MIN_SIZE = 1 << 20
 TURN, NEXT = 0, 1
 """Octets of the lock file: locked by the process that writes, and by the one that will write."""
 
+MAIL = 5
+"""The octet that whoever adds mail shares for as long as it has the file open."""
+
 STEP = 500
 """Rows deleted, or pages given back, in one transaction: a daemon's commits come in between."""
+
+WAL_STEP = 4 << 20
+"""Octets of the WAL that are written again in one turn; another process may commit behind it."""
 
 
 class StoreFile:
@@ -54,7 +61,7 @@ class StoreFile:
         if create:
             _create(self.path)
         self._refuse_others_files(create)
-        self._lock: FileLock | None = None  # made when something is written
+        self._lock: FileLock | None = None  # made when it is needed
         self._inode = _inode(self.path)
         with explained(self.path):
             self.db = sqlite3.connect(
@@ -68,8 +75,14 @@ class StoreFile:
             with explained(self.path):
                 self._prepare_in_time()
             self._refuse_others_files(create)  # what SQLite has found or made beside it
+            # The first one to come believes what it reads in the WAL; SQLite asks those that are
+            # there already. Whoever adds mail has seen to the WAL, or was the one that wrote it.
+            if self._wal_size() and not self._locks().is_taken(MAIL):
+                self._write_wal_again()
+            if create:
+                self._locks().share(MAIL)
         except BaseException:
-            self.db.close()
+            self.close()
             raise
         longest = self.db.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
         # Within `maxsize` it is twice: in the WAL, then in the file.
@@ -121,14 +134,40 @@ class StoreFile:
                 upgrade(self.db)
         self.value("SELECT max(seq) FROM messages")  # the first look makes the WAL
 
+    def _write_wal_again(self) -> None:
+        """Make sure that commits found in the WAL are on the disk: new ones will stand behind them.
+
+        After an fsync that failed, the kernel takes the bytes for written. A later fsync succeeds
+        without them, and a power cut would end the WAL where they are missing.
+        """
+        try:
+            wal = os.open(self.path + "-wal", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                place = 0
+                while place < os.fstat(wal).st_size:
+                    with explained(self.path), self.writing():  # nobody changes it meanwhile
+                        place += os.pwrite(wal, os.pread(wal, WAL_STEP, place), place)
+                if place:
+                    os.fsync(wal)
+            finally:
+                os.close(wal)
+        except StoreError:
+            raise
+        except OSError as error:
+            raise StoreError(f"{self.path}: {DISK}") from error
+
     def value(self, sql: str, *parameters: object) -> Any:
         """The first column of the first row."""
         return self.db.execute(sql, parameters).fetchone()[0]
 
+    def _locks(self) -> FileLock:
+        self._lock = self._lock or FileLock(self.path)
+        return self._lock
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """A transaction that writes, when it is this one's turn among all processes."""
-        lock = self._lock = self._lock or FileLock(self.path)
+        lock = self._locks()
         # Who has just written must be the next one again before it can be its turn again: SQLite
         # itself would let one process write all the time while others wait.
         if not lock.wait(NEXT, BUSY_TIMEOUT):
@@ -166,10 +205,11 @@ class StoreFile:
 
     def close(self) -> None:
         """Let go of the file; whoever is the last to do so brings the WAL into it."""
-        with suppress(sqlite3.Error):  # what is in the WAL is safe there
-            self.db.close()
         if self._lock is not None:
             self._lock.close()
+            self._lock = None
+        with suppress(sqlite3.Error):  # what is in the WAL is safe there
+            self.db.close()
 
     # Its size
 
@@ -246,20 +286,33 @@ def _create(path: str) -> None:
 
     A file that exists is not touched: to close it would drop the locks of this process on it.
     """
+    if os.path.exists(path):  # then the folders are on the disk, too
+        return
     _create_folder(os.path.dirname(path))
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _create_folder(path: str) -> None:
-    """Make the folder and those above it, so that they are still there after a power cut."""
-    if os.path.isdir(path):
-        return
+    """Make the folder and those above it, so that they are still there after a power cut.
+
+    One that exists may have been made by a process that was killed before it had seen to that.
+    """
     parent = os.path.dirname(path)
+    if parent == path:
+        return
     _create_folder(parent)
+    if os.path.isdir(path):
+        with suppress(OSError):  # it may be somebody else's
+            _sync_folder(parent)
+        return
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
-    descriptor = os.open(parent, os.O_RDONLY)
+    _sync_folder(parent)
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

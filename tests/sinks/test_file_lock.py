@@ -60,6 +60,19 @@ def test_it_ends_with_the_process(path: str) -> None:
     assert lock.take(3)
 
 
+def test_several_may_share_what_nobody_takes_alone_then(path: str) -> None:
+    ours, others, third = FileLock(path), FileLock(path), FileLock(path)
+    assert not third.is_taken(3)
+    ours.share(3)
+    others.share(3)
+    assert third.is_taken(3)
+    assert not third.take(3)
+    ours.close()
+    assert third.is_taken(3)
+    others.close()
+    assert third.take(3)
+
+
 def test_whoever_inherits_it_keeps_it(path: str) -> None:
     ours = FileLock(path)
     assert ours.take(3)

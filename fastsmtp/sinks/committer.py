@@ -24,6 +24,9 @@ from fastsmtp.sinks.store_errors import StoreFullError
 RETRY = 1.0
 """Seconds between two looks for room while the disk, or the file, is full."""
 
+ORDINARY = 64 * 1024
+"""Bytes of a message that fits wherever there is room."""
+
 S = TypeVar("S", bound=Store)
 
 Settled = tuple[Settle, Outcomes]
@@ -36,7 +39,8 @@ log = logging.getLogger(__name__)
 class Committer(Generic[S]):
     """The file that `open_store` opens, which with its WAL takes at most `maxsize` bytes of disk.
 
-    `has_room` is told, in the event loop, when room ends and when there is some again.
+    `has_room` is told, in the event loop, when room ends and when there is some again; `failed`, of
+    each message that the file does not take otherwise, why.
     """
 
     def __init__(
@@ -46,9 +50,11 @@ class Committer(Generic[S]):
         name: str,
         commit_seconds: Durations,
         has_room: Callable[[bool], None],
+        failed: Callable[[str], None],
     ) -> None:
         # The event loop's
         self._has_room = has_room
+        self._failed = failed
         self._is_open = False
         self._ended = asyncio.Event()  # the thread has settled everything
         # Both sides'
@@ -128,7 +134,7 @@ class Committer(Generic[S]):
                 return [settled for one in batch for settled in self._commit([one])]
             return _all(batch, self._no_room(error, batch[0].rows))
         except Exception as error:  # whatever it is, the senders keep their mail
-            self._fail(error)
+            self._fail(error, len(batch))
             return _all(batch, replies.NOT_STORED)
         self._recover()
         return _all(batch, None)
@@ -145,11 +151,13 @@ class Committer(Generic[S]):
             if not store.can_hold(rows):
                 return replies.TOO_LARGE
             if self._fits_mail(store):
+                if sum(row.size for row in rows) <= ORDINARY:  # the disk alone says no
+                    self._report(error, 452, 1)
                 return replies.NO_SPACE
         except StoreFullError:
             pass
         except Exception as other:
-            self._fail(other)
+            self._fail(other, 1)
             return replies.NOT_STORED
         self._fill(error)
         return replies.NO_SPACE
@@ -181,13 +189,20 @@ class Committer(Generic[S]):
             log.info("%s has room again", self._name)
             self._loop.call_soon_threadsafe(self._has_room, True)
 
-    def _fail(self, error: Exception) -> None:
-        if self._trouble != str(error):
-            self._trouble = str(error)
-            log.error("%s: mail gets 451 until this is mended", error, exc_info=_unforeseen(error))
+    def _fail(self, error: Exception, messages: int = 0) -> None:
+        """Close the file after an error, with which so many messages were not stored."""
+        self._report(error, 451, messages)
         if self._store:
             self._store.close()
             self._store = None
+
+    def _report(self, error: Exception, code: int, messages: int) -> None:
+        for _ in range(messages):
+            self._loop.call_soon_threadsafe(self._failed, str(error))
+        if self._trouble != str(error):
+            self._trouble = str(error)
+            trace = _unforeseen(error)
+            log.error("%s: mail gets %d until this is mended", error, code, exc_info=trace)
 
     def _recover(self) -> None:
         if self._trouble:

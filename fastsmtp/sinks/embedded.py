@@ -32,6 +32,7 @@ class Embedded:
             str(self),
             counters.commit_seconds,
             self._on_room,
+            counters.failed,
         )
 
     def __str__(self) -> str:

@@ -1,7 +1,9 @@
 """What a worker counts of the queue file, and how it and the file's size are shown."""
 
-from fastsmtp._durations import Durations
-from fastsmtp.counters import Counters
+from collections import Counter, deque
+
+from fastsmtp._durations import Durations, now
+from fastsmtp.counters import IN_A_ROW, LAST_STORED, Counters, Snapshot
 from fastsmtp.exposed import Exposed
 
 EXPOSED = {
@@ -40,3 +42,18 @@ class QueueCounters(Counters):
 
     def __init__(self) -> None:
         self.commit_seconds = Durations()  # one transaction, until it is on the disk
+        # The last messages that the file did not take, though it has room: when (monotonic), why
+        self._failures: deque[tuple[float, str]] = deque(maxlen=IN_A_ROW)
+
+    def failed(self, why: str) -> None:
+        """The file did not take a message."""
+        self._failures.append((now(), why))
+
+    def counted(self) -> Snapshot:
+        """See `Counters.counted`; with what `/ready` reads, once there is any."""
+        found = super().counted()
+        if self._failures:
+            found["failures"] = Counter(f"{at:.6f} {why}" for at, why in self._failures)
+        if self.commit_seconds.last:
+            found[LAST_STORED] = self.commit_seconds.last
+        return found

@@ -88,7 +88,12 @@ class Spill:
         self._lock = await asyncio.to_thread(self._open_lock)
         self._holder = new_holder(self._lock)
         self._committer = Committer(
-            self._open_file, self._maxsize, self._path, self._counters.spill_seconds, self._on_room
+            self._open_file,
+            self._maxsize,
+            self._path,
+            self._counters.spill_seconds,
+            self._on_room,
+            self._counters.failed,
         )
         try:
             self._max_body = await self._committer.start()

@@ -1,6 +1,6 @@
 """What a worker counts of broker and spill together, and how that is shown."""
 
-from fastsmtp._durations import Durations
+from fastsmtp._durations import Durations, now
 from fastsmtp.counters import LAST_STORED, Snapshot
 from fastsmtp.exposed import Exposed
 from fastsmtp.sinks.rabbitmq.counters import EXPOSED as OF_BROKER
@@ -52,6 +52,10 @@ class SpillCounters(BrokerCounters):
         self.spill_unsent = 0
         self.spill_repeated = 0
         self.spill_seconds = Durations()  # one transaction, until it is on the disk
+
+    def failed(self, why: str) -> None:
+        """The file did not take a message."""
+        self.failures.append((now(), why))
 
     def counted(self) -> Snapshot:
         """See `Counters.counted`."""

@@ -8,19 +8,18 @@ Knows neither threads, event loops nor SMTP. An instance belongs to one thread a
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from itertools import chain
-from sqlite3 import Connection
 from time import time
 from typing import Any, NamedTuple
-
-import orjson
+from zlib import crc32
 
 from fastsmtp._tail import Reader, Tail
 from fastsmtp.payload import Outgoing
 from fastsmtp.route import Route
+from fastsmtp.sinks import row_headers
 from fastsmtp.sinks.arrivals import Put
-from fastsmtp.sinks.store_errors import DAMAGED, StoreError, StoreFullError, explained
+from fastsmtp.sinks.inserts import Insert
+from fastsmtp.sinks.row_checksum import check_row, of_row
+from fastsmtp.sinks.store_errors import StoreDamagedError, StoreFullError, explained
 from fastsmtp.sinks.store_file import MAX_SIZE, STEP, StoreFile
 from fastsmtp.sinks.store_schema import ELSEWHERE
 
@@ -34,13 +33,7 @@ would make whole copies of it in memory."""
 SLICE = 256 * 1024
 """Bytes of such a slice."""
 
-ROWS_PER_INSERT = 64
-"""Each statement lets go of the GIL, and may have to wait 5 ms to get it back from a busy loop."""
-
-BYTES_PER_INSERT = 1 << 20
-"""A statement takes no further row once its tails have as much: binding copies them."""
-
-_PLAIN = "INSERT INTO messages (id, priority, encoding, stored, prefix, tail) VALUES "
+_PLAIN = "INSERT INTO messages (id, priority, encoding, stored, prefix, tail, checksum) VALUES "
 _FULL = _PLAIN.replace(") VALUES", ", exchange, routing_key, headers, seq, content) VALUES")
 _CONTENTS = "INSERT INTO contents (id, tail) VALUES "
 
@@ -53,7 +46,8 @@ SELECT 1 + max(
 """The seq that SQLite would give to the next row."""
 
 _COLUMNS = (
-    "seq, id, priority, encoding, stored, prefix, tail, exchange, routing_key, headers, content"
+    "seq, id, priority, encoding, stored, prefix, tail, exchange, routing_key, headers, checksum, "
+    "content"
 )
 """What `_messages` makes a message of."""
 
@@ -69,33 +63,6 @@ class Entry(NamedTuple):
     stored: int  # seconds since 1970
     size: int  # octets of the JSON body
     head: bytes  # the body's beginning
-
-
-class _Insert:
-    """Rows on their way into a table, many in a statement."""
-
-    def __init__(self, db: Connection, into: str, columns: int) -> None:
-        """`into` is the statement up to its values."""
-        self._db = db
-        self._into = into
-        self._place = f"({','.join('?' * columns)})"
-        self._rows: list[tuple[object, ...]] = []
-        self._bytes = 0
-
-    def add(self, row: tuple[object, ...], size: int) -> None:
-        """Insert `row`, of which `size` bytes count, now or later."""
-        self._rows.append(row)
-        self._bytes += size
-        if len(self._rows) == ROWS_PER_INSERT or self._bytes >= BYTES_PER_INSERT:
-            self.flush()
-
-    def flush(self) -> None:
-        """Insert what has not been inserted yet."""
-        if self._rows:
-            places = ",".join([self._place] * len(self._rows))
-            self._db.execute(self._into + places, [*chain.from_iterable(self._rows)])
-            self._rows.clear()
-            self._bytes = 0
 
 
 class Store:
@@ -158,11 +125,12 @@ class Store:
         if holders or any(row.route or row.fingerprint for row in rows):
             self._add_full(rows, holders, now)
             return
-        insert = _Insert(self._db, _PLAIN, 6)
+        insert = Insert(self._db, _PLAIN, 7)
         for row in rows:
             tail = bytes(row.tail)
-            plain = (row.id, row.priority, row.encoding, now, row.prefix, tail)
-            insert.add(plain, len(tail))
+            key, at = (row.id, row.priority, row.encoding), row.accepted or now
+            checksum = of_row(*key, row.prefix, crc32(tail))
+            insert.add((*key, at, row.prefix, tail, checksum), len(tail))
         insert.flush()
 
     def _add_full(self, rows: Sequence[Outgoing], holders: dict[int, int], now: int) -> None:
@@ -171,32 +139,45 @@ class Store:
         The other columns cost time: a batch that does without them does not come here.
         """
         first = self._file.value(_NEXT)
-        self._add_contents(
+        checksums = self._add_contents(
             [(first + n, rows[n].tail) for n, holder in holders.items() if n == holder]
         )
-        insert = _Insert(self._db, _FULL, 11)
+        insert = Insert(self._db, _FULL, 12)
         for n, row in enumerate(rows):
             content = first + holders[n] if n in holders else None
             tail = bytes(row.tail) if content is None else ELSEWHERE
-            plain = (row.id, row.priority, row.encoding, now, row.prefix, tail)
+            of_tail = crc32(tail) if isinstance(tail, bytes) else checksums[content or 0]
             route = (row.route.exchange, row.route.routing_key) if row.route else (None, None)
+            key = (row.id, row.priority, row.encoding)
+            headers = row_headers.of(row)
+            checksum = of_row(*key, row.prefix, of_tail, *route, headers)
             size = row.tail.size if content is None else 0
-            insert.add((*plain, *route, _headers(row), first + n, content), size)
+            at = row.accepted or now
+            plain = (*key, at, row.prefix, tail, checksum)
+            insert.add((*plain, *route, headers, first + n, content), size)
         insert.flush()
 
-    def _add_contents(self, contents: list[tuple[int, Tail]]) -> None:
-        insert = _Insert(self._db, _CONTENTS, 2)
+    def _add_contents(self, contents: list[tuple[int, Tail]]) -> dict[int, int]:
+        """Insert them; gives the checksum of each."""
+        checksums = {}
+        insert = Insert(self._db, _CONTENTS, 2)
         for id, tail in contents:
             if tail.size < LARGE:
-                insert.add((id, bytes(tail)), tail.size)
+                text = bytes(tail)
+                checksums[id] = crc32(text)
+                insert.add((id, text), tail.size)
         insert.flush()
         for id, tail in contents:
             if tail.size >= LARGE:
                 self._db.execute(_CONTENTS + "(?,zeroblob(?))", (id, tail.size))
-                rest = Reader(tail)
+                checksum, rest = 0, Reader(tail)
                 with self._db.blobopen("contents", "tail", id) as blob:
                     while rest.left:
-                        blob.write(rest.read(SLICE))
+                        part = rest.read(SLICE)
+                        checksum = crc32(part, checksum)
+                        blob.write(part)
+                checksums[id] = checksum
+        return checksums
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete these messages in one transaction; how many there were. Raises StoreError."""
@@ -269,16 +250,21 @@ class Store:
         found = []
         with explained(self.path), self._file.transaction("DEFERRED"):
             rows = self._db.execute(
-                f"SELECT seq, messages.id, stored, length(prefix) + {_TAIL_SIZE}, prefix, content "
+                f"SELECT seq, messages.id, stored, length(prefix) + {_TAIL_SIZE}, prefix, content, "
+                "priority, encoding, exchange, routing_key, headers, checksum "
                 f"FROM {_WITH_CONTENTS} WHERE seq > ? ORDER BY seq LIMIT ?",
                 (after, limit),
             )
-            for seq, id, stored, size, prefix, content in rows:
+            for seq, id, stored, size, prefix, content, priority, encoding, *rest, checksum in rows:
                 place = (
                     ("messages", "tail", seq) if content is None else ("contents", "tail", content)
                 )
                 with self._db.blobopen(*place, readonly=True) as tail:
-                    found.append(Entry(seq, id, stored, size, prefix + tail.read(HEAD)))
+                    head = tail.read(HEAD)
+                if len(prefix) + len(head) == size:
+                    row = (id, priority, encoding, prefix, crc32(head), *rest)
+                    check_row(self.path, checksum, *row)
+                found.append(Entry(seq, id, stored, size, prefix + head))
         return found
 
     def matching(self, beginning: str) -> list[str]:
@@ -334,24 +320,24 @@ class Store:
 
     def _messages(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, Outgoing]]:
         """What rows of `_COLUMNS` hold. Those that share a content follow each other."""
-        known, shared = None, Tail.of(b"")
-        for seq, id, priority, encoding, at, prefix, own, exchange, key, headers, content in rows:
+        known, shared, of_shared = None, Tail.of(b""), 0
+        for seq, id, priority, encoding, at, prefix, own, *rest, checksum, content in rows:
             if content is not None and content != known:
-                known, shared = content, Tail.of(self._content(content, id))
-            tail = own if content is None else shared
+                text = self._content(content, id)
+                known, shared, of_shared = content, Tail.of(text), crc32(text)
+            tail, of_tail = (own, crc32(own)) if content is None else (shared, of_shared)
+            check_row(self.path, checksum, id, priority, encoding, prefix, of_tail, *rest)
+            exchange, key, headers = rest
             route = None if exchange is None else Route.of(exchange, key)
-            fingerprint = "" if headers is None else self._fingerprint(headers, id)
-            yield seq, Outgoing(id, priority, encoding, prefix, tail, route, at, fingerprint)
-
-    def _fingerprint(self, headers: str, id: str) -> str:
-        with suppress(ValueError, AttributeError):
-            return str(orjson.loads(headers).get("fingerprint", ""))
-        raise StoreError(f"{self.path}: message {id} has unreadable headers: {DAMAGED}")
+            mark = row_headers.fingerprint(headers)
+            if mark is None:
+                raise StoreDamagedError(f"{self.path}: message {id} has unreadable headers")
+            yield seq, Outgoing(id, priority, encoding, prefix, tail, route, at, mark)
 
     def _content(self, content: int, id: str) -> bytes:
         for (tail,) in self._db.execute("SELECT tail FROM contents WHERE id = ?", (content,)):
             return bytes(tail)
-        raise StoreError(f"{self.path}: message {id} has lost its content: {DAMAGED}")
+        raise StoreDamagedError(f"{self.path}: message {id} has lost its content")
 
     def room(self) -> int:
         """Octets that fit still, by the limit and by the disk; an estimate. Raises StoreError."""
@@ -366,11 +352,6 @@ class Store:
     def close(self) -> None:
         """Let go of the file; whoever is the last to do so brings the WAL into it."""
         self._file.close()
-
-
-def _headers(row: Outgoing) -> str | None:
-    """The AMQP headers that no other column says, as JSON; None where there are none."""
-    return f'{{"fingerprint":"{row.fingerprint}"}}' if row.fingerprint else None
 
 
 def _octets(rows: Sequence[Outgoing], holders: dict[int, int]) -> int:

@@ -18,6 +18,7 @@ from fastsmtp.sinks.store_errors import (
     BUSY_TIMEOUT,
     DISK,
     FULL,
+    StoreDamagedError,
     StoreError,
     StoreFullError,
     explained,
@@ -112,6 +113,8 @@ class StoreFile:
             empty = not self.value("SELECT count(*) FROM sqlite_master")
             application = self.value("PRAGMA application_id")
             version = self.value("PRAGMA user_version")
+        if empty and version and application == APPLICATION_ID:
+            raise StoreDamagedError(f"{self.path}: its tables are gone")
         if empty and application in (0, APPLICATION_ID):
             self.db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
             self.db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # `purge` gives space back

@@ -42,13 +42,14 @@ def kind_of(number: int, page: bytes) -> int:
 
 def cells(number: int, page: bytes) -> Iterator[Cell]:
     """The cells of a table's leaf, or of any page of an index."""
-    for place in range(min(_count(number, page), len(page) // 2)):
+    for place in range(min(count(number, page), len(page) // 2)):
         cell = cell_at(number, page, place)
         if cell:
             yield cell
 
 
-def _count(number: int, page: bytes) -> int:
+def count(number: int, page: bytes) -> int:
+    """How many cells the page says that it has."""
     start = FILE_HEADER if number == 1 else 0
     return int.from_bytes(page[start + 3 : start + 5], "big")
 
@@ -58,7 +59,7 @@ def cell_at(number: int, page: bytes, place: int) -> Cell | None:
     kind = kind_of(number, page)
     first = (FILE_HEADER if number == 1 else 0) + (12 if kind == INDEX_INTERIOR else 8)
     at = int.from_bytes(page[first + 2 * place : first + 2 * place + 2], "big")
-    if at < first + 2 * _count(number, page):
+    if at < first + 2 * count(number, page):
         return None
     try:
         if kind == INDEX_INTERIOR:

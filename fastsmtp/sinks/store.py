@@ -115,7 +115,7 @@ class Store:
     ) -> None:
         with explained(self.path):
             self._file.limit_pages(octets, len(rows))
-            with self._file.writing():
+            with self._file.writing(rows[-1].id):
                 self._insert(rows, holders, int(time()))
                 if mark is not None:
                     last = int(self._file.value("SELECT last_insert_rowid()"))

@@ -12,7 +12,9 @@ from time import monotonic, sleep
 from typing import Any
 
 from fastsmtp.own_files import database_refusal
+from fastsmtp.sinks.file_descriptors import FileDescriptor
 from fastsmtp.sinks.file_lock import FileLock
+from fastsmtp.sinks.read_back import ReadBack
 from fastsmtp.sinks.store_errors import (
     BUSY,
     BUSY_TIMEOUT,
@@ -63,7 +65,19 @@ class StoreFile:
             _create(self.path)
         self._refuse_others_files(create)
         self._lock: FileLock | None = None  # made when it is needed
-        self._inode = _inode(self.path)
+        self._descriptor = FileDescriptor(self.path)
+        self._read_back: ReadBack | None = None  # made when something is written
+        try:
+            self._connect(create)
+        except BaseException:
+            self._descriptor.close()
+            raise
+        longest = self.db.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+        # Within `maxsize` it is twice: in the WAL, then in the file.
+        self.max_body = min(longest, maxsize * 49 // 100) - 128 * 1024
+        """Octets of the largest body that a row takes: SQLite's limit and `maxsize` set it."""
+
+    def _connect(self, create: bool) -> None:
         with explained(self.path):
             self.db = sqlite3.connect(
                 f"{Path(self.path).as_uri()}?mode=rw",
@@ -76,6 +90,7 @@ class StoreFile:
             with explained(self.path):
                 self._prepare_in_time()
             self._refuse_others_files(create)  # what SQLite has found or made beside it
+            self.check()  # that both have opened the same file
             # The first one to come believes what it reads in the WAL; SQLite asks those that are
             # there already. Whoever adds mail has seen to the WAL, or was the one that wrote it.
             if self._wal_size() and not self._locks().is_taken(MAIL):
@@ -85,10 +100,6 @@ class StoreFile:
         except BaseException:
             self.close()
             raise
-        longest = self.db.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
-        # Within `maxsize` it is twice: in the WAL, then in the file.
-        self.max_body = min(longest, maxsize * 49 // 100) - 128 * 1024
-        """Octets of the largest body that a row takes: SQLite's limit and `maxsize` set it."""
 
     def _refuse_others_files(self, create: bool) -> None:
         """Root may look into anybody's queue, but puts mail into its own alone."""
@@ -168,8 +179,12 @@ class StoreFile:
         return self._lock
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """A transaction that writes, when it is this one's turn among all processes."""
+    def writing(self, id: str | None = None) -> Iterator[None]:
+        """A transaction that writes, when it is this one's turn among all processes.
+
+        Once it is on the disk, the message `id` is read back. Raises StoreDamagedError where it is
+        not there as it was stored, or where the file's first page is damaged.
+        """
         lock = self._locks()
         # Who has just written must be the next one again before it can be its turn again: SQLite
         # itself would let one process write all the time while others wait.
@@ -184,8 +199,22 @@ class StoreFile:
         try:
             with self.transaction("IMMEDIATE"):
                 yield
+            if id is not None:
+                self._prove(id)
         finally:
             lock.release(TURN)
+
+    def _prove(self, id: str) -> None:
+        if self._read_back is None:
+            size = self.value("PRAGMA page_size")
+            self._read_back = ReadBack(self.path, self._descriptor.number, size)
+        self._read_back.check_first_page()
+        # An fastsmtp of before, or an operator's own SQL, may have deleted it by now.
+        if not self._read_back.check_row(id) and self._has(id):
+            raise StoreDamagedError(f"{self.path}: message {id} cannot be found")
+
+    def _has(self, id: str) -> bool:
+        return bool(self.value("SELECT count(*) FROM messages WHERE id = ?", id))
 
     @contextmanager
     def transaction(self, kind: str) -> Iterator[None]:
@@ -202,7 +231,7 @@ class StoreFile:
     def check(self) -> None:
         """Raises StoreError where somebody has removed the file: SQLite would go on to write."""
         with suppress(FileNotFoundError):
-            if self._inode == _inode(self.path) and self._wal_size() >= 0:
+            if self._descriptor.file == _inode(self.path) and self._wal_size() >= 0:
                 return
         raise StoreError(f"{self.path}: was removed or replaced while it was in use")
 
@@ -213,6 +242,10 @@ class StoreFile:
             self._lock = None
         with suppress(sqlite3.Error):  # what is in the WAL is safe there
             self.db.close()
+        if self._read_back is not None:
+            with suppress(sqlite3.Error):
+                self._read_back.close()
+        self._descriptor.close()
 
     # Its size
 

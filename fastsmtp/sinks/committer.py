@@ -2,7 +2,8 @@
 
 `put`, `run` and `close` are the event loop's; each message is settled there once its transaction is
 on the disk, or with the reply to give. Begins anew with the file after an error: it may have been
-moved, or repaired. Knows nothing of how rows lie on disk, and of no availability.
+moved, or repaired. A file that is damaged is set aside, and what was to be stored goes into a new
+one. Knows nothing of how rows lie on disk, and of no availability.
 """
 
 import asyncio
@@ -19,13 +20,16 @@ from fastsmtp.replies import Reply
 from fastsmtp.sinks.arrivals import Arrivals, Put
 from fastsmtp.sinks.base import Outcomes, Settle
 from fastsmtp.sinks.store import Store
-from fastsmtp.sinks.store_errors import StoreFullError
+from fastsmtp.sinks.store_errors import StoreDamagedError, StoreFullError, StoreSetAsideError
 
 RETRY = 1.0
 """Seconds between two looks for room while the disk, or the file, is full."""
 
 ORDINARY = 64 * 1024
 """Bytes of a message that fits wherever there is room."""
+
+LEAVE_INTERVAL = 5.0
+"""Seconds from one file that is set aside to the next: a disk that damages all would be filled."""
 
 S = TypeVar("S", bound=Store)
 
@@ -40,7 +44,8 @@ class Committer(Generic[S]):
     """The file that `open_store` opens, which with its WAL takes at most `maxsize` bytes of disk.
 
     `has_room` is told, in the event loop, when room ends and when there is some again; `failed`, of
-    each message that the file does not take otherwise, why.
+    each message that the file does not take otherwise, why; `on_set_aside`, in the thread, the damage
+    and the new name of a file that was set aside.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Committer(Generic[S]):
         commit_seconds: Durations,
         has_room: Callable[[bool], None],
         failed: Callable[[str], None],
+        on_set_aside: Callable[[StoreDamagedError, str], None] = lambda error, name: None,
     ) -> None:
         # The event loop's
         self._has_room = has_room
@@ -59,6 +65,7 @@ class Committer(Generic[S]):
         self._ended = asyncio.Event()  # the thread has settled everything
         # Both sides'
         self._open_store = open_store
+        self._on_set_aside = on_set_aside
         self._maxsize = maxsize
         self._name = name  # of the file, for the log
         self._arrivals: Arrivals[S] = Arrivals()
@@ -66,6 +73,7 @@ class Committer(Generic[S]):
         self._commit_seconds = commit_seconds
         self._store: S | None = None  # None after an error, until the next attempt
         self._full = False
+        self._may_leave = 0.0  # monotonic; from then on another file may be set aside
         self._next_look = 0.0  # monotonic; for room, while full
         self._trouble = ""  # the error that was logged and has not passed
 
@@ -121,18 +129,26 @@ class Committer(Generic[S]):
         try:
             work(self._opened())
         except Exception as error:
-            self._fail(error)
+            self._begin_anew(error)
 
-    def _commit(self, batch: list[Put]) -> list[Settled]:
-        """Store the batch; where it does not fit, message by message."""
+    def _commit(self, batch: list[Put], is_last: bool = False) -> list[Settled]:
+        """Store the batch; where it does not fit, message by message.
+
+        Where the file is damaged, the batch goes into a new one, unless this attempt `is_last`.
+        """
         try:
             begun = now()
             self._opened().add_all(batch)
             self._commit_seconds.since(begun)
         except StoreFullError as error:
             if len(batch) > 1:
-                return [settled for one in batch for settled in self._commit([one])]
+                return [settled for one in batch for settled in self._commit([one], is_last)]
             return _all(batch, self._no_room(error, batch[0].rows))
+        except (StoreDamagedError, StoreSetAsideError) as error:
+            if not is_last and self._leave(error):
+                return self._commit(batch, is_last=True)
+            self._fail(error, len(batch))
+            return _all(batch, replies.NOT_STORED)
         except Exception as error:  # whatever it is, the senders keep their mail
             self._fail(error, len(batch))
             return _all(batch, replies.NOT_STORED)
@@ -157,7 +173,7 @@ class Committer(Generic[S]):
         except StoreFullError:
             pass
         except Exception as other:
-            self._fail(other, 1)
+            self._begin_anew(other, 1)
             return replies.NOT_STORED
         self._fill(error)
         return replies.NO_SPACE
@@ -182,16 +198,41 @@ class Committer(Generic[S]):
         except StoreFullError:
             return
         except Exception as error:
-            self._fail(error)
+            self._begin_anew(error)
             return
         if fits:
             self._full = False
             log.info("%s has room again", self._name)
             self._loop.call_soon_threadsafe(self._has_room, True)
 
+    def _begin_anew(self, error: Exception, messages: int = 0) -> None:
+        if not (isinstance(error, StoreDamagedError | StoreSetAsideError) and self._leave(error)):
+            self._fail(error, messages)
+
+    def _leave(self, error: StoreDamagedError | StoreSetAsideError) -> bool:
+        """Set the file aside, unless another process has; whether a new one can take its place."""
+        if self._store is None:
+            return False
+        if isinstance(error, StoreDamagedError):
+            if monotonic() < self._may_leave:
+                return False
+            try:
+                name = self._store.set_aside()
+            except OSError as other:
+                log.error("%s cannot be set aside: %s", self._name, other)
+                return False
+            self._may_leave = monotonic() + LEAVE_INTERVAL
+            if name:
+                self._on_set_aside(error, name)
+        self._forget()
+        return True
+
     def _fail(self, error: Exception, messages: int = 0) -> None:
         """Close the file after an error, with which so many messages were not stored."""
         self._report(error, 451, messages)
+        self._forget()
+
+    def _forget(self) -> None:
         if self._store:
             self._store.close()
             self._store = None

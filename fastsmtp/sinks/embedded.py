@@ -1,7 +1,8 @@
 """The embedded queue: accepted mail goes into a SQLite file (`store`), no broker needed.
 
 Keeps the contract `base.Sink`: 250 may be said only after the commit (`committer`). Several
-processes may share one file: their commits take turns.
+processes may share one file: their commits take turns. A file that is damaged is set aside, and
+recovered into the one that takes its place (`repair`).
 """
 
 import asyncio
@@ -14,6 +15,8 @@ from fastsmtp.payload import Outgoing
 from fastsmtp.sinks.base import Settle
 from fastsmtp.sinks.committer import Committer
 from fastsmtp.sinks.queue_counters import QueueCounters
+from fastsmtp.sinks.recovery import open_store
+from fastsmtp.sinks.repair import Repair
 from fastsmtp.sinks.store import Store
 
 
@@ -26,13 +29,16 @@ class Embedded:
         self._path = path
         self._availability = availability
         self._max_body = 0  # octets
+        make = partial(Store, path, maxsize, create=True)
+        self._repair = Repair(path, make)
         self._committer = Committer(
-            partial(Store, path, maxsize, create=True),
+            partial(open_store, path, make, self._repair.tell),
             maxsize,
             str(self),
             counters.commit_seconds,
             self._on_room,
             counters.failed,
+            self._repair.tell,
         )
 
     def __str__(self) -> str:
@@ -48,6 +54,7 @@ class Embedded:
         except ValueError as error:
             raise ValueError(f"queue-maxsize: {error}") from error
         self._availability.limit_body(self._max_body)
+        self._repair.start()
 
     def put(self, message: Sequence[Outgoing], settle: Settle) -> None:
         """See `base.Sink.put`."""
@@ -59,6 +66,7 @@ class Embedded:
     async def close(self, grace: float = 0.0) -> None:
         """See `base.Sink.close`."""
         await self._committer.close()
+        await asyncio.to_thread(self._repair.close)
 
     def _on_room(self, has_room: bool) -> None:
         """Refuse mail while there is no room, unless it is refused for another reason."""

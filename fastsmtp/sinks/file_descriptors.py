@@ -30,8 +30,11 @@ class FileDescriptor:
             _shared[self.file] = self.number, users + 1
 
     def close(self) -> None:
-        """Let go of it."""
+        """Let go of it; once or more often."""
         with _lock:
+            if self.number < 0:
+                return
+            self.number = -1
             number, users = _shared.pop(self.file)
             if users > 1:
                 _shared[self.file] = number, users - 1

@@ -27,6 +27,11 @@ EXPOSED = {
     "queue_limit": Exposed(
         "gauge", "fastsmtp_queue_limit_bytes", "The size that it may have: queue-maxsize"
     ),
+    "queue_damaged": Exposed(
+        "gauge",
+        "fastsmtp_queue_damaged_files",
+        "Damaged queue files that were set aside and are still there, recovered or not",
+    ),
     "commit_seconds": Exposed(
         "histogram",
         "fastsmtp_commit_seconds",

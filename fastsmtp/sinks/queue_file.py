@@ -11,12 +11,14 @@ from fastsmtp.counters import Snapshot
 from fastsmtp.needs import Use
 from fastsmtp.own_files import COMPANIONS
 from fastsmtp.settings import Settings
+from fastsmtp.sinks import file_moves
 from fastsmtp.sinks.base import Sink
 from fastsmtp.sinks.choice import Choice, Verdict
 from fastsmtp.sinks.embedded import Embedded
 from fastsmtp.sinks.queue_counters import QueueCounters
+from fastsmtp.sinks.recovery import is_queue
 from fastsmtp.sinks.store import Store
-from fastsmtp.sinks.store_errors import StoreFullError
+from fastsmtp.sinks.store_errors import StoreDamagedError, StoreFullError
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,10 @@ def examine_file(path: str, maxsize: int, where: str) -> Verdict:
         return Verdict(True, [f"{where}, which will be made"], [])
     try:
         store = Store(path, maxsize)
+    except StoreDamagedError as error:
+        if is_queue(path):
+            return Verdict(True, [where], [f"{error}: the next start sets it aside"])
+        return Verdict(False, [where], [f"{error}: mail will be answered 451 4.3.0"])
     except OSError as error:
         return Verdict(False, [where], [f"{error}: mail will be answered 451 4.3.0"])
     try:
@@ -87,17 +93,20 @@ def file_uses(key: str, path: str, *, makes_folder: bool) -> Iterable[Use]:
 def snapshot(
     path: str, maxsize: int, open_store: Callable[[str], S], more: Callable[[S], Snapshot]
 ) -> Snapshot:
-    """What is in the file; empty where there is none, or it is unusable. Blocks."""
+    """What is in the file, and beside it; only the latter where the file is unusable. Blocks."""
     if not path:
         return {}
+    damaged = len(file_moves.names(path))
+    alone: Snapshot = {"queue_damaged": damaged} if damaged else {}
     try:
         store = open_store(path)
     except OSError as error:
         log.debug("%s", error)
-        return {}
+        return alone
     try:
         oldest = store.oldest()
         return {
+            "queue_damaged": damaged,
             "queue_oldest": max(0.0, time.time() - oldest) if oldest else 0.0,
             "queue_messages": store.span(),
             "queue_octets": store.octets(),
@@ -106,6 +115,6 @@ def snapshot(
         }
     except OSError as error:
         log.debug("%s", error)
-        return {}
+        return alone
     finally:
         store.close()

@@ -55,10 +55,18 @@ class ReadBack:
             if not _are_tables(page):
                 raise StoreDamagedError(f"{self._path}: its tables are gone")
             self._seen = tables
+        pages = int.from_bytes(page[28:32], "big")
+        # While another process brings the log into the file, this may be so for a moment.
+        if os.fstat(self._descriptor).st_size < pages * self._page_size and not self._is_sound():
+            raise StoreDamagedError(f"{self._path}: the end of the file is gone")
+
+    def _is_sound(self) -> bool:
+        with explained(self._path):
+            return bool(self._db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
 
     def check_row(self, id: str) -> bool:
         """Raise StoreDamagedError where the row is there, but not as stored; False: not there."""
-        with explained(self._path):
+        with explained(self._path, reads=True):
             row = self._db.execute(_ROW, (id,)).fetchone()
             if row is None:
                 return False

@@ -22,6 +22,8 @@ from fastsmtp.sinks.committer import Committer
 from fastsmtp.sinks.file_lock import FileLock
 from fastsmtp.sinks.hedge import Hedge
 from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
+from fastsmtp.sinks.recovery import open_store
+from fastsmtp.sinks.repair import Repair
 from fastsmtp.sinks.second_opinion import SecondOpinion
 from fastsmtp.sinks.spill_counters import SpillCounters
 from fastsmtp.sinks.spill_drain import SpillDrain
@@ -68,9 +70,12 @@ class Spill:
         self._broker = RabbitMQ(settings, self._seen, counters, worker, spills=True)
         self._max_body = 0  # octets, of the file
         self._limit = 0  # octets, that both take
+        make = partial(SpillFile, self._path, self._maxsize, create=True)
+        self._repair = Repair(self._path, make)
         self._remembered: int | None = None  # octets, the broker's limit as the file has it
         self._due = 0  # messages that are not settled
         self._held = 0  # rows that are, or will be
+        self._holder: int | None = None  # this process's number, once it has one
         self._forgotten: list[str] = []  # ids of rows to delete
         self._released: list[str] = []  # and to release
         self._is_closing = False
@@ -94,6 +99,7 @@ class Spill:
             self._counters.spill_seconds,
             self._on_room,
             self._counters.failed,
+            self._repair.tell,
         )
         try:
             self._max_body = await self._committer.start()
@@ -113,10 +119,12 @@ class Spill:
             self._window,
             self._patience,
             self._counters,
+            self._repair.tell,
         )
         self._second_opinion = SecondOpinion(
             self._broker.lane, self._broker.encoded, self._patience
         )
+        self._repair.start()
         self._look()
         self._tasks = [
             asyncio.create_task(self._watch()),
@@ -124,11 +132,12 @@ class Spill:
         ]
 
     def _open_lock(self) -> FileLock:
-        SpillFile(self._path, self._maxsize, create=True).close()  # the lock stands beside it
+        self._open_file().close()  # the lock stands beside it
         return FileLock(self._path)
 
     def _open_file(self) -> SpillFile:
-        return SpillFile(self._path, self._maxsize, self._holder, create=True)
+        make = partial(SpillFile, self._path, self._maxsize, self._holder, create=True)
+        return open_store(self._path, make, self._repair.tell)
 
     def _recall(self) -> int | None:
         file = self._open_file()
@@ -272,6 +281,7 @@ class Spill:
         await asyncio.wait(self._tasks)
         await self._second_opinion.close()
         await self._broker.close()
+        await asyncio.to_thread(self._repair.close)
         self._change_rows()
         await self._committer.close()
         self._lock.close()

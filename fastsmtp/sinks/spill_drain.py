@@ -21,8 +21,10 @@ from fastsmtp.replies import Reply
 from fastsmtp.sinks.base import Outcomes, Settle
 from fastsmtp.sinks.file_lock import FileLock
 from fastsmtp.sinks.rabbitmq.delivery import Delivery
+from fastsmtp.sinks.recovery import OnSetAside
 from fastsmtp.sinks.spill_counters import SpillCounters
 from fastsmtp.sinks.spill_file import SpillFile
+from fastsmtp.sinks.store_errors import StoreDamagedError
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +95,12 @@ class SpillDrain:
         window: int,
         patience: float,
         counters: SpillCounters,
+        on_set_aside: OnSetAside,
     ) -> None:
-        """`window` in publishes: rabbitmq-throttle; `patience` in seconds: rabbitmq-spill-after."""
+        """`window` in publishes: rabbitmq-throttle; `patience` in seconds: rabbitmq-spill-after.
+
+        `on_set_aside` is told when the file was damaged, in the thread that reads it.
+        """
         self.is_elected = False
         self.in_flight: dict[int, Outgoing] = {}  # put and not settled, by seq
         self._busy: set[int] = set()  # they, and those whose outcome is not in the file yet
@@ -107,6 +113,7 @@ class SpillDrain:
         self._slow = patience / 4  # seconds of a confirm that takes long
         self._halved = 0.0  # monotonic; when the window was last halved
         self._counters = counters
+        self._on_set_aside = on_set_aside
         self._file: SpillFile | None = None
         self._lane: Lane | None = None
         self._octets = 0  # of what is in flight
@@ -131,12 +138,24 @@ class SpillDrain:
                     await self._drain()
                 except OSError as error:
                     self._log.event(("error", str(error)), "%s: what is in it waits", error)
+                    if isinstance(error, StoreDamagedError) and self._file is not None:
+                        await self._do(self._set_aside, self._file, error)
                     await self._let_go()
                 await asyncio.sleep(POLL_INTERVAL)
         finally:
             await self._let_go()
             self._thread.shutdown(wait=False)
             self._log.close()
+
+    def _set_aside(self, file: SpillFile, error: StoreDamagedError) -> None:
+        """What is behind the damage would never be published; it is recovered into a new file."""
+        try:
+            name = file.set_aside()
+        except OSError as other:
+            log.error("%s cannot be set aside: %s", file.path, other)
+        else:
+            if name:
+                self._on_set_aside(error, name)
 
     async def is_empty(self) -> bool:
         """No row is left that may be published now; only where it is elected. Raises StoreError."""

@@ -248,7 +248,7 @@ class Store:
         Short, as the WAL cannot be emptied while somebody reads: ask again for more.
         """
         found = []
-        with explained(self.path), self._file.transaction("DEFERRED"):
+        with explained(self.path, reads=True), self._file.transaction("DEFERRED"):
             rows = self._db.execute(
                 f"SELECT seq, messages.id, stored, length(prefix) + {_TAIL_SIZE}, prefix, content, "
                 "priority, encoding, exchange, routing_key, headers, checksum "
@@ -283,7 +283,7 @@ class Store:
 
     def get(self, id: str) -> Outgoing | None:
         """One message, or None where it is not there (any more). Raises StoreError."""
-        with explained(self.path):
+        with explained(self.path, reads=True):
             rows = self._db.execute(f"SELECT {_COLUMNS} FROM messages WHERE id = ?", (id,))
             return next((message for _, message in self._messages(rows)), None)
 
@@ -293,7 +293,7 @@ class Store:
         At most `limit`, together `octets` of memory: those that share a content have one `tail`
         object. The first is given however large it is. Empty: there is none now. Raises StoreError.
         """
-        with explained(self.path), self._file.transaction("DEFERRED"):
+        with explained(self.path, reads=True), self._file.transaction("DEFERRED"):
             rows = self._db.execute(
                 f"SELECT {_COLUMNS} FROM messages WHERE seq > ? AND seq <= ? ORDER BY seq",
                 (seq, self._last_within(seq, limit, octets)),
@@ -348,6 +348,23 @@ class Store:
         """Bring the WAL into the file and empty it, where no reader is in the way."""
         with explained(self.path):
             self._file.checkpoint()
+
+    def known(self, ids: Iterable[str]) -> set[str]:
+        """Those that are stored. Raises StoreError."""
+        with explained(self.path):
+            return {id for id in ids if self._file.has(id)}
+
+    def is_sound(self, goes_on: Callable[[], bool]) -> bool:
+        """Whether SQLite finds no damage; may read the whole file, until `goes_on` says no."""
+        with explained(self.path):
+            return self._file.is_sound(goes_on)
+
+    def set_aside(self) -> str | None:
+        """Rename the file, which is damaged; gives its new name, None where another process did.
+
+        Raises OSError. `close` it then, and open a new one.
+        """
+        return self._file.set_aside()
 
     def close(self) -> None:
         """Let go of the file; whoever is the last to do so brings the WAL into it."""

@@ -24,9 +24,13 @@ class StoreDamagedError(StoreError):
         super().__init__(f"{what}: {why or DAMAGED}")
 
 
+class StoreSetAsideError(StoreError):
+    """The file was damaged, and another process has set it aside: open the new one."""
+
+
 FULL = "the disk, or the queue, is full"
 BUSY = f"another process kept it locked for {BUSY_TIMEOUT} s"
-DAMAGED = 'the file is damaged; "fastsmtp queue recover" brings back what is whole in it'
+DAMAGED = "the file is damaged"
 
 DISK = "the disk does not take or give the data (error, quota, size limit)"
 
@@ -40,14 +44,17 @@ _WORDS = {
 
 
 @contextmanager
-def explained(path: str) -> Iterator[None]:
+def explained(path: str, *, reads: bool = False) -> Iterator[None]:
     """Within it, SQLite's errors about the file at `path` become StoreErrors.
 
-    So do the errors of Python that a value of another type causes: only damage puts one there.
+    Where it only `reads`, so do the errors of Python that a value of another type causes: damage
+    alone puts one there.
     """
     try:
         yield
     except TypeError as error:
+        if not reads:
+            raise
         raise StoreDamagedError(f"{path}: a value has a type that was never written") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -5,7 +5,7 @@ Gives its connection, on which transactions are the caller's. Knows nothing of w
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
@@ -14,6 +14,8 @@ from typing import Any
 from fastsmtp.own_files import database_refusal
 from fastsmtp.sinks.file_descriptors import FileDescriptor
 from fastsmtp.sinks.file_lock import FileLock
+from fastsmtp.sinks.file_moves import NEXT, TURN, set_aside, was_set_aside
+from fastsmtp.sinks.file_moves import create as create_file
 from fastsmtp.sinks.read_back import ReadBack
 from fastsmtp.sinks.store_errors import (
     BUSY,
@@ -23,6 +25,7 @@ from fastsmtp.sinks.store_errors import (
     StoreDamagedError,
     StoreError,
     StoreFullError,
+    StoreSetAsideError,
     explained,
 )
 from fastsmtp.sinks.store_schema import APPLICATION_ID, SCHEMA_VERSION, upgrade
@@ -39,9 +42,6 @@ delete."""
 
 MIN_SIZE = 1 << 20
 """Octets; a smaller limit would not hold the empty file, its WAL and a message."""
-
-TURN, NEXT = 0, 1
-"""Octets of the lock file: locked by the process that writes, and by the one that will write."""
 
 MAIL = 5
 """The octet that whoever adds mail shares for as long as it has the file open."""
@@ -62,7 +62,7 @@ class StoreFile:
         self.path = os.path.abspath(path)
         self._maxsize = maxsize
         if create:
-            _create(self.path)
+            create_file(self.path)
         self._refuse_others_files(create)
         self._lock: FileLock | None = None  # made when it is needed
         self._descriptor = FileDescriptor(self.path)
@@ -197,6 +197,7 @@ class StoreFile:
         if not has_turn:
             raise StoreError(f"{self.path}: {BUSY}")
         try:
+            self.check()  # as nobody writes into a file that was set aside
             with self.transaction("IMMEDIATE"):
                 yield
             if id is not None:
@@ -210,10 +211,11 @@ class StoreFile:
             self._read_back = ReadBack(self.path, self._descriptor.number, size)
         self._read_back.check_first_page()
         # An fastsmtp of before, or an operator's own SQL, may have deleted it by now.
-        if not self._read_back.check_row(id) and self._has(id):
+        if not self._read_back.check_row(id) and self.has(id):
             raise StoreDamagedError(f"{self.path}: message {id} cannot be found")
 
-    def _has(self, id: str) -> bool:
+    def has(self, id: str) -> bool:
+        """Whether the message is there."""
         return bool(self.value("SELECT count(*) FROM messages WHERE id = ?", id))
 
     @contextmanager
@@ -229,11 +231,33 @@ class StoreFile:
             raise
 
     def check(self) -> None:
-        """Raises StoreError where somebody has removed the file: SQLite would go on to write."""
+        """Raises StoreError where somebody has removed the file: SQLite would go on to write.
+
+        It is a StoreSetAsideError where another process found damage.
+        """
+        file = self._descriptor.file
         with suppress(FileNotFoundError):
-            if self._descriptor.file == _inode(self.path) and self._wal_size() >= 0:
+            if file == _inode(self.path) and self._wal_size() >= 0:
                 return
+        if was_set_aside(self.path, file):
+            raise StoreSetAsideError(f"{self.path}: was set aside, as it is damaged")
         raise StoreError(f"{self.path}: was removed or replaced while it was in use")
+
+    def set_aside(self) -> str | None:
+        """Rename the file, which is damaged; gives its new name, None where another process did."""
+        return set_aside(self.path, self._descriptor.file)
+
+    def is_sound(self, goes_on: Callable[[], bool]) -> bool:
+        """Whether SQLite finds no damage; looks at every page until `goes_on` says no."""
+        self.db.set_progress_handler(lambda: not goes_on(), 100_000)
+        try:
+            return bool(self.value("PRAGMA quick_check(1)") == "ok")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                return True
+            raise
+        finally:
+            self.db.set_progress_handler(None, 0)
 
     def close(self) -> None:
         """Let go of the file; whoever is the last to do so brings the WAL into it."""
@@ -315,41 +339,3 @@ def _wal_need(octets: int, rows: int) -> int:
 def _inode(path: str) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_dev, status.st_ino
-
-
-def _create(path: str) -> None:
-    """An empty file, mode 0600 (SQLite gives its WAL the same), in folders that are 0700.
-
-    A file that exists is not touched: to close it would drop the locks of this process on it.
-    """
-    if os.path.exists(path):  # then the folders are on the disk, too
-        return
-    _create_folder(os.path.dirname(path))
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-
-
-def _create_folder(path: str) -> None:
-    """Make the folder and those above it, so that they are still there after a power cut.
-
-    One that exists may have been made by a process that was killed before it had seen to that.
-    """
-    parent = os.path.dirname(path)
-    if parent == path:
-        return
-    _create_folder(parent)
-    if os.path.isdir(path):
-        with suppress(OSError):  # it may be somebody else's
-            _sync_folder(parent)
-        return
-    with suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    _sync_folder(parent)
-
-
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

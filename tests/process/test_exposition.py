@@ -29,7 +29,7 @@ ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 EXPOSED = declared()
 
 OF_THE_SUPERVISOR = {
-    *("queue_messages", "queue_oldest", "queue_octets", "queue_limit"),
+    *("queue_messages", "queue_oldest", "queue_octets", "queue_limit", "queue_damaged"),
     *supervision.EXPOSED,
 }
 

@@ -27,6 +27,7 @@ from fastsmtp.sinks.base import Settle
 from fastsmtp.sinks.drain import Drain
 from fastsmtp.sinks.store import Store
 from tests.support.daemon import COMMAND, ROOT, Daemon
+from tests.support.damage import overwrite
 from tests.support.rabbitmq import MISSING, Broker, declare, free_ports
 
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("FASTSMTP_")} | {
@@ -317,6 +318,24 @@ def test_a_broker_that_dies_in_the_middle(own_broker: Broker, queue: str, path: 
     broker.start()
     assert publish(path, broker.url, queue)[0] == 0
     assert Counter(bodies(broker, queue)).keys() == {body(one) for one in rows}
+
+
+def test_a_damaged_file_is_set_aside_and_goes_on_after_it_was_recovered(
+    broker: Broker, queue: str, path: Path
+) -> None:
+    fill(path, [row(n) for n in range(20)])
+    octets = path.read_bytes()
+    overwrite(str(path), octets.index(b"{ID000007 ") + 20, bytes(50))
+    status, _, err = publish(path, broker.url, queue)
+    assert status == 1
+    found = re.search(r'message ID000007 .*damaged; it is set aside as (\S+?):.*recover \1"', err)
+    assert found, err
+    recover = [*COMMAND, "queue", "recover", found[1], "--queue-file", str(path)]
+    subprocess.run(recover, env=ENVIRONMENT, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    assert publish(path, broker.url, queue)[0] == 0
+    ids = [message.message_id for message in asyncio.run(taken(broker.url, queue))]
+    assert ids == [row(n).id for n in range(20) if n != 7]
+    assert left(path) == []
 
 
 def test_a_broker_that_is_away_changes_nothing(path: Path, queue: str) -> None:

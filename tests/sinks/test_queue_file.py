@@ -3,6 +3,7 @@
 from fastsmtp.payload import Outgoing
 from fastsmtp.settings import Settings
 from fastsmtp.sinks import table
+from fastsmtp.sinks.file_moves import mark_recovered
 from fastsmtp.sinks.store import Store
 
 
@@ -42,6 +43,21 @@ def test_where_there_is_no_file_it_tells_nothing_and_makes_none(tmp_path):
     assert snapshot(settings(path)) == {}
     assert not path.parent.exists()
     assert snapshot(Settings(rabbitmq_address=("amqp://localhost/",), queue_file=str(path))) == {}
+
+
+def test_damaged_files_are_counted_until_they_are_deleted(tmp_path):
+    path = tmp_path / "queue.db"
+    store = Store(str(path), create=True)
+    assert snapshot(settings(path))["queue_damaged"] == 0
+    name = store.set_aside()
+    store.close()
+    assert snapshot(settings(path)) == {"queue_damaged": 1}
+    Store(str(path), create=True).close()
+    mark_recovered(name)
+    assert snapshot(settings(path))["queue_damaged"] == 1
+    for each in tmp_path.glob("*.recovered*"):
+        each.unlink()
+    assert snapshot(settings(path))["queue_damaged"] == 0
 
 
 def test_a_file_that_is_no_queue_tells_nothing_and_stays(tmp_path):

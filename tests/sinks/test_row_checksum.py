@@ -106,3 +106,11 @@ def test_rows_of_older_files_have_none(path: str) -> None:
     store = Store(path)
     assert len(store.after(0, 100, 1 << 30)) == 5
     store.close()
+
+
+def test_an_error_of_ours_is_no_damage(path: str) -> None:
+    """Or a file that is whole would be set aside."""
+    store = Store(path)
+    with pytest.raises(TypeError):
+        store.add([Outgoing("BAD", None, "", None, b"tail")])  # type: ignore[arg-type]
+    store.close()

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fastsmtp.sinks.hedge import Hedge
 from fastsmtp.sinks.spill_drain import POLL_INTERVAL
 from fastsmtp.sinks.spill_file import LIMIT, SpillFile
 from tests.support.daemon import Daemon
+from tests.support.damage import overwrite
 from tests.support.fake_broker import FakeBroker
 from tests.support.inbox import RabbitmqInbox
 from tests.support.patience import until
@@ -174,6 +176,32 @@ async def test_only_the_recipients_that_are_not_confirmed_are_stored(spill: str)
         assert rows(spill) == 2
         broker.confirm_all()
         await eventually(lambda: rows(spill) == 0, 10)
+
+
+def harm(spill: str, damage: str) -> None:
+    """Zero 100 bytes of the header, or of a message."""
+    file = SpillFile(spill)
+    file.checkpoint()
+    file.close()
+    octets = Path(spill).read_bytes()
+    overwrite(spill, 0 if damage == "header" else octets.index(b"x" * 3000) + 200, bytes(100))
+
+
+@pytest.mark.parametrize("damage", ["header", "message"])
+@on_uvloop
+async def test_what_is_whole_in_a_damaged_spill_is_published(spill: str, damage: str) -> None:
+    """Damage to the header meets the next commit, damage to a message the drain."""
+    async with spilling(spill) as (sink, broker):
+        broker.hang_up()
+        broker.publishes = "nack"
+        assert {await sink.put(b"x" * 3000 + b"%d" % n) for n in range(20)} == {None}
+        harm(spill, damage)
+        assert {await sink.put(b"y" * 3000 + b"%d" % n) for n in range(20)} == {None}
+        broker.publishes = "ack"
+        lost = int(damage == "message")
+        await eventually(lambda: glob(f"{spill}.damaged-*.recovered") != [], 20)
+        await eventually(lambda: rows(spill) == 0, 20)
+        assert len(set(broker.ids)) >= 40 - lost
 
 
 @on_uvloop

@@ -27,7 +27,7 @@ from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
 from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
 from fastsmtp.sinks.spill_drain import DRAIN
 from fastsmtp.sinks.store import Store
-from fastsmtp.sinks.store_errors import StoreError
+from fastsmtp.sinks.store_errors import StoreDamagedError, StoreError
 
 INTERVAL = 0.25
 """Seconds between two looks at the progress."""
@@ -126,6 +126,8 @@ class _Publishing:
         troubles = []
         try:
             await self._drain.run()
+        except StoreDamagedError as error:
+            troubles.append(f"{error}; {await asyncio.to_thread(self._set_aside)}")
         except StoreError as error:
             troubles.append(str(error))
         finally:
@@ -137,6 +139,19 @@ class _Publishing:
             _tell(line)
         await self._sum_up()
         return 1 if troubles else 0
+
+    def _set_aside(self) -> str:
+        """What reads no further would never publish what is behind it."""
+        try:
+            name = self._store.set_aside()
+        except OSError as error:
+            return f"it cannot be set aside: {error}"
+        if name is None:
+            return "it was set aside meanwhile"
+        return (
+            f"it is set aside as {name}: a daemon that runs recovers it, and logs that; "
+            f'else "fastsmtp queue recover {name}". Then publish the rest'
+        )
 
     def _troubles(self) -> Iterator[str]:
         """A line for everything that an operator should know."""

@@ -1,4 +1,4 @@
-"""`fastsmtp queue`: look at the embedded queue, take copies of its mail, publish or empty it.
+"""`fastsmtp queue`: look at the embedded queue, copy, publish, recover or empty its mail.
 
 Works beside a daemon that writes; finds the file by the daemon's own settings. Status: 0 done,
 1 not done (no such queue or message, file unusable, not confirmed), 2 wrong arguments.
@@ -18,7 +18,9 @@ import orjson
 from fastsmtp.escaping import printable
 from fastsmtp.payload import Outgoing
 from fastsmtp.process.cli import options
+from fastsmtp.sinks.recovery import is_queue
 from fastsmtp.sinks.store import Entry, Store
+from fastsmtp.sinks.store_errors import StoreDamagedError
 
 _PUBLISH = """\
 Publishes the messages of the embedded queue to RabbitMQ, oldest first, and deletes each when
@@ -37,6 +39,17 @@ with rabbitmq-address: none, so the address is given here:
 
 or --rabbitmq-address @FILE, which holds the address and its password."""
 
+_RECOVER = """\
+Brings back the messages of a damaged queue file: all that lie on undamaged pages, whatever else is
+damaged. They go into the queue (--queue-file), with the time of their acceptance; those whose id is
+there already are left out. The daemon may run meanwhile.
+
+The daemon does so by itself: it sets a damaged file aside as QUEUE.damaged-TIME, goes on with a new
+one, and recovers what is set aside. This command is for a file that lies elsewhere, for a daemon
+that does not run, and for the queue itself (FILE is QUEUE), which it sets aside first.
+
+FILE itself is not changed. FILE-wal is read where it is there: keep the two together."""
+
 _NAMES = "the message-id, a beginning that no other has, or the number that list shows"
 
 
@@ -48,7 +61,7 @@ def register(subparsers: options.Subparsers) -> None:
     """Add the subcommand and its own ones."""
     parser = subparsers.add_parser(
         "queue",
-        help="list, show, export, publish or purge the mail in the embedded queue",
+        help="list, show, export, publish, recover or purge the mail in the embedded queue",
         description="Looks into the embedded queue; the daemon may run meanwhile. Takes the "
         "options that fastsmtp --help lists; --queue-file and --config-file say which queue.",
     )
@@ -79,6 +92,15 @@ def register(subparsers: options.Subparsers) -> None:
     )
     action.set_defaults(work=_publish)
 
+    action = actions.add_parser(
+        "recover",
+        help="bring back what is whole in a damaged queue file",
+        description=_RECOVER,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    action.add_argument("file", metavar="FILE", help="the damaged file")
+    action.set_defaults(work=_recover)
+
     action = actions.add_parser("purge", help="delete messages; they are lost")
     action.add_argument("ids", metavar="ID", nargs="*", help=f"these only: {_NAMES}. Without: all")
     action.add_argument("--yes", action="store_true", help="do not ask")
@@ -93,6 +115,8 @@ def run(args: argparse.Namespace) -> int:
     args.settings, _ = options.load(args)
     status: int | None
     try:
+        if args.work is _recover:
+            return int(_recover(args))
         store = _open(args.settings.queue_file)
         try:
             status = args.work(store, args)
@@ -102,10 +126,20 @@ def run(args: argparse.Namespace) -> int:
     except BrokenPipeError:  # "| head": whoever reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except StoreDamagedError as error:
+        print(f"fastsmtp: {error}{_advice(args.settings.queue_file)}", file=sys.stderr)
+        return 1
     except (_NotDoneError, OSError) as error:
         print(f"fastsmtp: {error}", file=sys.stderr)
         return 1
     return status or 0
+
+
+def _advice(path: str) -> str:
+    """What to do about a queue that is damaged, where it was a queue."""
+    if not is_queue(path):
+        return ""
+    return f'; "fastsmtp queue recover {path}" sets it aside and brings back what is whole'
 
 
 def _open(path: str) -> Store:
@@ -170,6 +204,12 @@ def _publish(store: Store, args: argparse.Namespace) -> int:
     from fastsmtp.process.cli import publish  # late: the others start without its libraries
 
     return publish.run(store, args.settings)
+
+
+def _recover(args: argparse.Namespace) -> int:
+    from fastsmtp.process.cli import recover  # late, as above
+
+    return recover.run(args.settings.queue_file, args.file, args.settings.rabbitmq_spill)
 
 
 def _purge(store: Store, args: argparse.Namespace) -> None:

@@ -150,7 +150,7 @@ class Store:
             route = (row.route.exchange, row.route.routing_key) if row.route else (None, None)
             key = (row.id, row.priority, row.encoding)
             headers = row_headers.of(row)
-            checksum = of_row(*key, row.prefix, of_tail, *route, headers)
+            checksum = of_row(*key, row.prefix, of_tail, route[0], route[1], headers)
             size = row.tail.size if content is None else 0
             at = row.accepted or now
             plain = (*key, at, row.prefix, tail, checksum)

@@ -34,7 +34,8 @@ Fields = tuple[object, ...]
 
 
 def fields(one: Outgoing) -> Fields:
-    return one.id, one.priority, one.encoding, one.prefix, bytes(one.tail), one.route
+    body = one.prefix, bytes(one.tail)
+    return one.id, one.priority, one.encoding, *body, one.route, one.fingerprint
 
 
 def message(chance: random.Random, number: int) -> list[Outgoing]:
@@ -51,6 +52,8 @@ def message(chance: random.Random, number: int) -> list[Outgoing]:
             b'{"message-id":"~%05d%d","text":' % (number, n),
             tail,
             chance.choice(ROUTES),
+            0,
+            chance.choice(("", "0123456789abcdef")),
         )
         for n in range(recipients)
     ]

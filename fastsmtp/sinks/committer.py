@@ -44,8 +44,8 @@ class Committer(Generic[S]):
     """The file that `open_store` opens, which with its WAL takes at most `maxsize` bytes of disk.
 
     `has_room` is told, in the event loop, when room ends and when there is some again; `failed`, of
-    each message that the file does not take otherwise, why; `on_set_aside`, in the thread, the damage
-    and the new name of a file that was set aside.
+    each message that the file does not take otherwise, why; `on_set_aside`, in the thread, the
+    damage and the new name of a file that was set aside.
     """
 
     def __init__(

@@ -10,12 +10,9 @@ import os
 
 from fastsmtp.process import privileges
 from fastsmtp.settings import Settings
-from fastsmtp.sinks.file_lock import FileLock
+from fastsmtp.sinks.file_lock import OWNER, SUPERVISOR, FileLock
 
 log = logging.getLogger(__name__)
-
-OWNER, SUPERVISOR = 3, 4
-"""Octets of the lock file: locked by a supervisor with its workers, and by a supervisor alone."""
 
 POLL_INTERVAL = 0.05
 """Seconds between two looks whether old workers have ended."""

@@ -2,7 +2,7 @@
 
 They are on single octets of `<path>-lock`, a file beside it, and belong to the open file (Linux's
 open file description locks, fcntl(2)): they end with it, however the process ends. SQLite's own
-locks on the queue file are not touched. Knows nothing of what the octets mean.
+locks on the queue file are not touched. Names the octets, and knows nothing of what they mean.
 """
 
 import fcntl
@@ -14,6 +14,15 @@ from time import monotonic, sleep
 from fastsmtp import own_files
 
 SUFFIX = "-lock"
+
+TURN = 0  # the process that writes
+NEXT = 1  # the process that will write
+DRAIN = 2  # the process that publishes a spill, or a queue file
+OWNER = 3  # a supervisor whose spill this is, with its workers
+SUPERVISOR = 4  # that supervisor alone
+MAIL = 5  # shared by all processes that add mail, for as long as they have the file open
+REPAIR = 6  # the process that looks for damage, and recovers what was set aside
+FIRST_HOLDER = 1 << 10  # and all behind it: processes that hold rows of a spill
 
 NOTE_LIMIT = 100
 """Octets of what the lock file says."""

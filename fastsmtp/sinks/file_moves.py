@@ -11,11 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape, glob
 
-from fastsmtp.sinks.file_lock import FileLock
+from fastsmtp.sinks.file_lock import TURN, FileLock
 from fastsmtp.sinks.store_errors import BUSY, BUSY_TIMEOUT, StoreError
-
-TURN, NEXT = 0, 1
-"""Octets of the lock file: locked by the process that writes, and by the one that will write."""
 
 DAMAGED = ".damaged-"
 RECOVERED = ".recovered"

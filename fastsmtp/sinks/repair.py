@@ -11,13 +11,10 @@ from threading import Event, Thread
 from time import monotonic
 
 from fastsmtp.sinks import file_moves
-from fastsmtp.sinks.file_lock import FileLock
+from fastsmtp.sinks.file_lock import REPAIR, FileLock
 from fastsmtp.sinks.recovery import open_store, recover
 from fastsmtp.sinks.store import Store
 from fastsmtp.sinks.store_errors import StoreDamagedError, StoreSetAsideError
-
-REPAIR = 3
-"""Octet of the lock file: locked by the process that repairs."""
 
 CHECKED_BYTES = 1 << 30
 """A larger file is not looked through when it is opened: that would take minutes of the disk."""

@@ -19,7 +19,7 @@ from fastsmtp.payload import Outgoing
 from fastsmtp.rate_limited_log import RateLimitedLog
 from fastsmtp.replies import Reply
 from fastsmtp.sinks.base import Outcomes, Settle
-from fastsmtp.sinks.file_lock import FileLock
+from fastsmtp.sinks.file_lock import DRAIN, FileLock
 from fastsmtp.sinks.rabbitmq.delivery import Delivery
 from fastsmtp.sinks.recovery import OnSetAside
 from fastsmtp.sinks.spill_counters import SpillCounters
@@ -29,9 +29,6 @@ from fastsmtp.sinks.store_errors import StoreDamagedError
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-DRAIN = 2
-"""The octet of the lock file that the process which drains has locked."""
 
 POLL_INTERVAL = 0.5
 """Seconds between two looks for rows, or for the lock."""

@@ -11,13 +11,13 @@ from time import time
 
 from fastsmtp.payload import Outgoing
 from fastsmtp.sinks.arrivals import Put
-from fastsmtp.sinks.file_lock import FileLock
+from fastsmtp.sinks.file_lock import FIRST_HOLDER, FileLock
 from fastsmtp.sinks.store import Store
 from fastsmtp.sinks.store_errors import explained
 from fastsmtp.sinks.store_file import MAX_SIZE, STEP
 
-FIRST_HOLDER, HOLDERS = 1 << 10, 1 << 60
-"""Octets of the lock file that processes which hold rows have locked; below are other locks."""
+HOLDERS = 1 << 60
+"""How many numbers there are for processes that hold rows."""
 
 FIRST_DELAY, LAST_DELAY = 5, 300
 """Seconds until a row that the broker did not take is tried again: doubled each time."""

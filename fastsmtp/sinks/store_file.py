@@ -13,9 +13,9 @@ from typing import Any
 
 from fastsmtp.own_files import database_refusal
 from fastsmtp.sinks.file_descriptors import FileDescriptor
-from fastsmtp.sinks.file_lock import FileLock
-from fastsmtp.sinks.file_moves import NEXT, TURN, set_aside, was_set_aside
+from fastsmtp.sinks.file_lock import MAIL, NEXT, TURN, FileLock
 from fastsmtp.sinks.file_moves import create as create_file
+from fastsmtp.sinks.file_moves import set_aside, was_set_aside
 from fastsmtp.sinks.read_back import ReadBack
 from fastsmtp.sinks.store_errors import (
     BUSY,
@@ -42,9 +42,6 @@ delete."""
 
 MIN_SIZE = 1 << 20
 """Octets; a smaller limit would not hold the empty file, its WAL and a message."""
-
-MAIL = 5
-"""The octet that whoever adds mail shares for as long as it has the file open."""
 
 STEP = 500
 """Rows deleted, or pages given back, in one transaction: a daemon's commits come in between."""

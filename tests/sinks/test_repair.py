@@ -20,7 +20,7 @@ from fastsmtp.availability import Availability
 from fastsmtp.payload import Outgoing
 from fastsmtp.sinks import file_moves
 from fastsmtp.sinks.embedded import Embedded
-from fastsmtp.sinks.file_lock import FileLock
+from fastsmtp.sinks.file_lock import NEXT, TURN, FileLock
 from fastsmtp.sinks.queue_counters import QueueCounters
 from fastsmtp.sinks.store import Store
 from fastsmtp.sinks.store_errors import StoreError
@@ -186,15 +186,15 @@ def test_who_waited_for_its_turn_meanwhile_does_not_write_into_it_either(path: s
         closing(FileLock(path)) as lock,
         ThreadPoolExecutor() as threads,
     ):
-        assert lock.take(file_moves.TURN)
+        assert lock.take(TURN)
         waits = threads.submit(store.add, message("A"))
         deadline = time.monotonic() + 10
-        while not lock.is_taken(file_moves.NEXT):
+        while not lock.is_taken(NEXT):
             assert time.monotonic() < deadline
             time.sleep(0.001)  # looks again
         for end in ("", "-wal", "-shm"):
             os.rename(path + end, f"{path}.damaged-now{end}")
-        lock.release(file_moves.TURN)
+        lock.release(TURN)
         with pytest.raises(StoreError, match="was set aside"):
             waits.result(20)
     assert stored(f"{path}.damaged-now") == {}

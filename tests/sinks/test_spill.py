@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fastsmtp import replies
+from fastsmtp.sinks.file_lock import OWNER, FileLock
 from fastsmtp.sinks.hedge import Hedge
 from fastsmtp.sinks.spill_drain import POLL_INTERVAL
 from fastsmtp.sinks.spill_file import LIMIT, SpillFile
@@ -51,6 +52,11 @@ def fact(spill: str) -> int | None:
         return file.fact(LIMIT)
     finally:
         file.close()
+
+
+def zero_header(spill: str) -> None:
+    with open(spill, "r+b") as file:
+        file.write(bytes(100))
 
 
 def subjects(inbox: RabbitmqInbox, daemon: Daemon) -> list[str]:
@@ -325,6 +331,33 @@ async def test_a_file_without_room_leaves_mail_to_the_broker(spill: str) -> None
         await eventually(lambda: all(each.done() for each in last), 20)
         await eventually(lambda: rows(spill) == 0, 20)
         assert await sink.put(b"x") is None
+
+
+@on_uvloop
+async def test_a_damaged_spill_is_set_aside_and_what_is_whole_in_it_is_published(
+    spill: str,
+) -> None:
+    async with FakeBroker() as broker:
+        url = broker.url
+    settings = {"rabbitmq_spill": spill, "rabbitmq_spill_after": AFTER}
+    message = []
+    async with opened(url, "inbox", **settings) as sink:
+        message += [sink.outgoing(bytes(1000)) for _ in range(100)]
+        assert {(await sink.send(each))[0] for each in message} == {None}
+    lock = FileLock(spill)
+    assert lock.take(OWNER), "as its supervisor has it"
+    async with spilling(spill) as (sink, broker):
+        await eventually(lambda: rows(spill) == 0, 20)
+        broker.publishes = "silent"
+        message += [sink.outgoing(bytes(1000)) for _ in range(20)]
+        assert {(await sink.send(each))[0] for each in message[100:]} == {None}
+        zero_header(spill)
+        message += [sink.outgoing(bytes(1000)) for _ in range(20)]
+        assert {(await sink.send(each))[0] for each in message[120:]} == {None}
+        broker.publishes = "ack"
+        broker.hang_up()
+        await eventually(lambda: {*broker.ids} == {each.id for each in message}, 30)
+        await eventually(lambda: rows(spill) == 0, 20)
 
 
 def test_a_broker_that_is_silent(

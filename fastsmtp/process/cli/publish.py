@@ -18,14 +18,12 @@ import uvloop
 from fastsmtp import replies
 from fastsmtp.availability import Availability
 from fastsmtp.process.config import ConfigError
-from fastsmtp.process.ownership import OWNER
 from fastsmtp.settings import Settings
 from fastsmtp.sinks.drain import Drain
-from fastsmtp.sinks.file_lock import FileLock
+from fastsmtp.sinks.file_lock import DRAIN, OWNER, FileLock
 from fastsmtp.sinks.rabbitmq import limit, presence, unstored
 from fastsmtp.sinks.rabbitmq.counters import BrokerCounters
 from fastsmtp.sinks.rabbitmq.sink import RabbitMQ
-from fastsmtp.sinks.spill_drain import DRAIN
 from fastsmtp.sinks.store import Store
 from fastsmtp.sinks.store_errors import StoreDamagedError, StoreError
 

@@ -10,9 +10,8 @@ import struct
 from contextlib import suppress
 
 from fastsmtp.sinks import file_moves
-from fastsmtp.sinks.file_lock import SUFFIX, FileLock
+from fastsmtp.sinks.file_lock import REPAIR, SUFFIX, FileLock
 from fastsmtp.sinks.recovery import is_queue, recover
-from fastsmtp.sinks.repair import REPAIR
 from fastsmtp.sinks.spill_file import SpillFile
 from fastsmtp.sinks.store import Store
 from fastsmtp.sinks.store_errors import BUSY_TIMEOUT, StoreDamagedError, StoreError

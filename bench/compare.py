@@ -24,7 +24,7 @@ from bench.ground import Ground  # noqa: E402
 from bench.load import Load  # noqa: E402
 from bench.noise import Comparison  # noqa: E402
 from bench.rounds import WARM_UP, interleave  # noqa: E402
-from bench.servers import Discarding, Fastsmtp  # noqa: E402
+from bench.servers import Discarding, Embedded, Fastsmtp  # noqa: E402
 from bench.workloads import (  # noqa: E402
     FANNED_OUT,
     KEPT_ALIVE,
@@ -48,13 +48,17 @@ LOADS: dict[str, Load] = {
     "e": FANNED_OUT,
     "f": PIPELINED,
     "g": STARTTLS,
+    "m": KEPT_ALIVE,
     "o": MEGABYTE,
     "p": TEN_MEGABYTES,
 }
 """The load of each workload that can be compared."""
 
 DISCARDED = {"b", "c"}
-"""Those without RabbitMQ."""
+"""Those whose mail is thrown away."""
+
+EMBEDDED = {"m"}
+"""Those whose mail goes into the embedded queue."""
 
 
 class Fresh:
@@ -81,15 +85,19 @@ class Fresh:
         """Nothing is left of a round."""
 
 
-def contender(workload: str, name: str, tree: Path, ground: Ground) -> Fresh:
-    """A workload with the fastsmtp of `tree`."""
+def contender(workload: str, name: str, tree: Path, ground: Ground, spill: bool) -> Fresh:
+    """A workload with the fastsmtp of `tree`; `spill`: with rabbitmq-spill."""
     load = LOADS[workload]
-    settings = ground.certificate.settings if load.tls else {}
+    settings: dict[str, object] = dict(ground.certificate.settings) if load.tls else {}
+    if spill:
+        settings["rabbitmq_spill"] = ground.folder / "spill.db"
 
     def make() -> Smtp:
-        server: Fastsmtp | Discarding
+        server: Fastsmtp | Discarding | Embedded
         if workload in DISCARDED:
             server = Discarding(ground.folder, tree)
+        elif workload in EMBEDDED:
+            server = Embedded(ground.folder)
         else:
             server = Fastsmtp(ground.broker, f"compare-{name}", ground.folder, **settings)
         server.daemon.env["PYTHONPATH"] = str(tree)
@@ -131,11 +139,16 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
     parser.add_argument("base", help="a revision of git")
     parser.add_argument("workload", nargs="*", help=f"of {', '.join(LOADS)}; a, b if none is named")
+    parser.add_argument(
+        "--spill", action="store_true", help="this tree has rabbitmq-spill set, the base not"
+    )
     parser.add_argument("--rounds", type=int, default=9, help=f"at least {LEAST_ROUNDS} (9)")
     parser.add_argument("--seconds", type=float, default=2, help="a round (2)")
     given = parser.parse_args()
     if unknown := set(given.workload) - LOADS.keys():
-        parser.error(f"(a) to (g), (o) and (p) can be compared, not {', '.join(sorted(unknown))}")
+        parser.error(
+            f"(a) to (g), (m), (o) and (p) can be compared, not {', '.join(sorted(unknown))}"
+        )
     if given.rounds < LEAST_ROUNDS:
         parser.error(f"{given.rounds} rounds say nothing; at least {LEAST_ROUNDS}")
     if missing := postfix.MISSING or rabbitmq.MISSING:
@@ -158,7 +171,10 @@ def main() -> int:
         for tree in trees.values():
             check(tree)
         for workload in given.workload or ("a", "b"):
-            pair = [contender(workload, name, tree, ground) for name, tree in trees.items()]
+            pair = [
+                contender(workload, name, tree, ground, given.spill and name == "here")
+                for name, tree in trees.items()
+            ]
             base, here = interleave(pair, given.rounds, given.seconds, False, tell)
             found[workload] = Comparison.of(base.values("cpu"), here.values("cpu"))
             tell(f"({workload}) {found[workload]}")

@@ -6,6 +6,7 @@ times what docs/reliability.md gives.
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.faults.kills import settle
 from tests.faults.ledger import Ledger
 from tests.faults.load import Load
 from tests.faults.test_kills import ROUNDS, Record, judge
+from tests.faults.test_spill import AFTER, drained, judge_broker
 from tests.support import rabbitmq
 from tests.support.cluster import Cluster, running
 from tests.support.daemon import Daemon
@@ -56,10 +58,11 @@ class Flow:
         start_daemon: Callable[..., Daemon],
         ledger: Ledger,
         record: Record,
+        **settings: object,
     ) -> None:
         self.cluster, self.ledger, self.record = cluster, ledger, record
         self.inbox = RabbitmqInbox(cluster.alive)
-        self.settings = {"smtp_port": lasting_port(), "rabbitmq_queue_type": "quorum"}
+        self.settings = {"smtp_port": lasting_port(), "rabbitmq_queue_type": "quorum"} | settings
         self.start_daemon = start_daemon
         self.daemon = self.start(cluster.nodes)
         self.leader = cluster.leader(self.inbox.queue)
@@ -163,3 +166,45 @@ def test_a_rolling_restart(flow: Flow) -> None:
             longest = max(longest, flow.stall(5))
     flow.judge()
     record(flow, "rolling restart", longest, FIVE)
+
+
+def test_with_a_spill_nobody_hears_of_it(
+    cluster: Cluster,
+    start_daemon: Callable[..., Daemon],
+    ledger: Ledger,
+    record_property: Record,
+    tmp_path: Path,
+) -> None:
+    """The leader's node killed, silent and cut off, one after the other."""
+    spill = str(tmp_path / "spill.db")
+    more = {"rabbitmq_spill": spill, "rabbitmq_spill_after": f"{AFTER:g}"}
+    flow = Flow(cluster, start_daemon, ledger, record_property, **more)
+    with Load(flow.daemon.port, ledger, sessions=8, arrivals=0.25) as load:
+        load.wait_for(300, FLOW_TIMEOUT)
+        for fault in (killed, silent, cut_off):
+            fault(cluster, cluster.leader(flow.inbox.queue))
+            load.wait_for(300, FLOW_TIMEOUT)
+    report = drained(spill, flow.daemon, flow.inbox, ledger)
+    judge_broker(report, record_property)
+
+
+def killed(cluster: Cluster, node: Broker) -> None:
+    node.kill()
+    time.sleep(10)  # the fault lasts
+    node.start()
+    node.ctl("await_online_nodes", "3")
+
+
+def silent(cluster: Cluster, node: Broker) -> None:
+    node.pause()
+    time.sleep(20)  # the fault lasts
+    node.resume()
+    node.ctl("await_online_nodes", "3")
+
+
+def cut_off(cluster: Cluster, node: Broker) -> None:
+    cluster.cut(node)
+    time.sleep(20)  # the fault lasts
+    cluster.heal(node)
+    node.kill()
+    node.start()

@@ -15,6 +15,7 @@ from fastsmtp.sinks import btree_cells
 from fastsmtp.sinks.database_pages import MAGIC
 from fastsmtp.sinks.row_checksum import SLICE, check_row
 from fastsmtp.sinks.store_errors import BUSY_TIMEOUT, StoreDamagedError, explained
+from fastsmtp.sinks.wal_pages import WalPages
 
 _ROW = """
 SELECT id, priority, encoding, prefix, tail, exchange, routing_key, headers, checksum, content
@@ -44,21 +45,43 @@ class ReadBack:
     def check_first_page(self) -> None:
         """Raise StoreDamagedError where it is not what it was.
 
-        SQLite itself would not look: it has read it once, and the log may have a copy.
+        SQLite itself would not look: it has read it once. Where the log has a newer version, that
+        counts: a power cut may have left half of it in the file, and SQLite mends that.
         """
-        page = os.pread(self._descriptor, self._page_size, 0)
-        size = self._page_size.to_bytes(2, "big")
-        if page[:18] != MAGIC + size:
-            raise StoreDamagedError(f"{self._path}: its header is gone")
-        tables = page[btree_cells.FILE_HEADER :]
-        if tables != self._seen:
-            if not _are_tables(page):
-                raise StoreDamagedError(f"{self._path}: its tables are gone")
-            self._seen = tables
-        pages = int.from_bytes(page[28:32], "big")
+        why = self._why_damaged(self._first_page())
+        if why:
+            with explained(self._path):
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            why = self._why_damaged(self._first_page())
+        if why and self._why_damaged(self._first_page_of_log()):
+            raise StoreDamagedError(f"{self._path}: {why}")
+        pages = int.from_bytes(self._first_page()[28:32], "big")
         # While another process brings the log into the file, this may be so for a moment.
         if os.fstat(self._descriptor).st_size < pages * self._page_size and not self._is_sound():
             raise StoreDamagedError(f"{self._path}: the end of the file is gone")
+
+    def _first_page(self) -> bytes:
+        return os.pread(self._descriptor, self._page_size, 0)
+
+    def _first_page_of_log(self) -> bytes:
+        log = WalPages(self._path + "-wal")
+        try:
+            log.index(self._page_size)
+            offset = log.newest.get(1)
+            return b"" if offset is None else log.read(offset)
+        finally:
+            log.close()
+
+    def _why_damaged(self, page: bytes) -> str:
+        """What is wrong with this first page; "": nothing."""
+        if page[:18] != MAGIC + self._page_size.to_bytes(2, "big"):
+            return "its header is gone"
+        tables = page[btree_cells.FILE_HEADER :]
+        if tables != self._seen:
+            if not _are_tables(page):
+                return "its tables are gone"
+            self._seen = tables
+        return ""
 
     def _is_sound(self) -> bool:
         with explained(self._path):

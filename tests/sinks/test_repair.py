@@ -79,7 +79,8 @@ def test_mail_goes_on_and_what_is_whole_comes_back(
     path: str, damage: Damage, most: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """`most` is how many messages may be lost: they lay on the pages that were damaged."""
-    before, after = messages("A", 200), messages("B", 20)
+    before = messages("A", 198)  # the last page has room: the next commit writes few pages
+    after = messages("B", 20)
 
     async def use(sink: Embedded, availability: Availability) -> None:
         assert await put(sink, *before) == [None] * len(before)
@@ -281,7 +282,7 @@ def test_a_daemon_loses_only_what_lay_on_the_damaged_pages(tmp_path: Path) -> No
                 clients[n % 6].sendmail("a@example.com", ["b@example.org"], text)
             return {b"~%05d" % n for n in range(first, first + number)}
 
-        before = send(0, 120)
+        before = send(0, 121)
         with closing(Store(path)) as store:
             store.checkpoint()
         assert daemon.queue("list", "--limit", "1")  # closes the file, as others do

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fastsmtp.process import config
 from fastsmtp.process.config import ConfigError
 from fastsmtp.settings import SETTINGS, Settings, attribute
+from fastsmtp.sinks import broker
 from tests.support.sources import QUIET, Sources
 
 
@@ -462,3 +463,22 @@ def test_settings_survive_the_way_to_another_process(data: st.DataObject) -> Non
     )
     assert config.from_texts(config.texts(settings)) == settings
     assert config.from_texts(config.texts(settings) | {"of-a-later-version": "x"}) == settings
+
+
+def test_a_spill_needs_a_broker_and_a_file_of_its_own(sources: Sources) -> None:
+    spill = f"rabbitmq-spill: {sources.folder}/spill.db\n"
+    sources.load(f"{QUIET}{spill}")
+    [error] = sources.errors(f"{QUIET}{spill}rabbitmq-address: none\n")
+    assert error.endswith("the queue file takes all mail, there is no broker to wait for")
+    [error] = sources.errors(f"{QUIET}{spill}queue-file: {sources.folder}/./spill.db\n")
+    assert error.endswith("spill.db: the spill needs a file of its own")
+
+
+def test_a_spill_on_the_brokers_disk_is_a_warning(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker, "BROKER_FOLDER", str(sources.folder))
+    spill = f"{QUIET}rabbitmq-spill: {sources.folder}/spill.db\n"
+    [warning] = sources.warnings(f"{spill}rabbitmq-address: amqp://localhost/\n")
+    assert "is on the disk of the broker on this machine" in warning
+    assert sources.warnings(f"{spill}rabbitmq-address: amqp://mq.example.com/\n") == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -381,3 +382,40 @@ def test_a_broker_that_is_silent(
         paused.resume()
         until(lambda: rows(spill) == 0, 20)
     assert subjects(inbox, daemon) == sorted(f"Subject: {n}" for n in range(20))
+
+
+def test_a_stop_publishes_what_is_left(
+    paused: Broker, start_daemon: Callable[..., Daemon], spill: str
+) -> None:
+    inbox = RabbitmqInbox(paused)
+    daemon = start_daemon(**inbox.settings, rabbitmq_spill=spill, rabbitmq_spill_after="200ms")
+    with Wire(daemon.port) as client:
+        client.ehlo()
+        assert client.mail(SUBJECT % 0).code == 250
+        paused.pause()
+        for n in range(1, 30):
+            assert client.mail(SUBJECT % n).code == 250
+    assert rows(spill) == 29
+    paused.resume()
+    daemon.stop()
+    assert rows(spill) == 0
+    assert subjects(inbox, daemon) == sorted(f"Subject: {n}" for n in range(30))
+
+
+def test_a_worker_that_died_leaves_its_rows_to_the_next_one(
+    paused: Broker, start_daemon: Callable[..., Daemon], spill: str
+) -> None:
+    inbox = RabbitmqInbox(paused)
+    daemon = start_daemon(**inbox.settings, rabbitmq_spill=spill, rabbitmq_spill_after="200ms")
+    with Wire(daemon.port) as client:
+        client.ehlo()
+        assert client.mail(SUBJECT % 0).code == 250
+        paused.pause()
+        for n in range(1, 5):
+            assert client.mail(SUBJECT % n).code == 250
+        os.kill(daemon.workers[0], signal.SIGKILL)
+    paused.resume()
+    until(lambda: rows(spill) == 0, 30)
+    daemon.stop()
+    found = subjects(inbox, daemon)
+    assert {*found} == {f"Subject: {n}" for n in range(5)}

@@ -58,9 +58,10 @@ class StoreFile:
             raise ValueError(f"{path}: a limit of {maxsize} bytes; at least {MIN_SIZE} are needed")
         self.path = os.path.abspath(path)
         self._maxsize = maxsize
+        self._refuse_others_files(create)
         if create:
             create_file(self.path)
-        self._refuse_others_files(create)
+            self._refuse_others_files(create)
         self._lock: FileLock | None = None  # made when it is needed
         self._descriptor = FileDescriptor(self.path)
         self._read_back: ReadBack | None = None  # made when something is written

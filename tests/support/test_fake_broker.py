@@ -12,7 +12,7 @@ async def test_each_policy_is_what_mail_meets() -> None:
     async with FakeBroker() as broker, opened(broker.url, "inbox") as rabbit:
         assert await rabbit.put(b"x" * 300_000) is None
         broker.publishes = "nack"
-        assert await rabbit.put(b"x") is replies.NOT_STORED
+        assert await rabbit.put(b"x") is replies.NACKED
         broker.publishes = "return"
         assert await rabbit.put(b"x") is replies.UNROUTABLE
         broker.publishes = "ack"

@@ -21,8 +21,8 @@ class Place(Protocol):
     """Where rows go; see `spill.Spill`."""
 
     @property
-    def has_room(self) -> bool:
-        """Rows may be written."""
+    def takes_rows(self) -> bool:
+        """There is room, and nothing went wrong just now."""
 
     def spills(self, refusal: Reply) -> bool:
         """Whether a recipient with this outcome at the broker is to be stored here."""
@@ -109,7 +109,7 @@ class Hedge(Delivery):
     def expire(self, position: int) -> bool:
         """See `Delivery.expire`."""
         state, _ = self._states.get(position, (None, ""))
-        if state is None and self._place.has_room:
+        if state is None and self._place.takes_rows:
             id = self._message[position].id
             self._states[position] = (State.WRITING, id)
             self._write_soon(self._late, position)

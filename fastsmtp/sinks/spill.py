@@ -43,6 +43,9 @@ QUIET = 5.0
 LAST_WORDS = 1.0
 """Seconds that the broker has to confirm what the file holds already, when all else is done."""
 
+RETRY = 1.0
+"""Seconds until what is late is written again, where the file did not take it."""
+
 UNSTORED = (replies.NOT_STORED, replies.NO_SPACE)
 """Outcomes of mail that the broker does not have, or of which nobody knows."""
 
@@ -54,7 +57,8 @@ class Spill:
         self, settings: Settings, availability: Availability, counters: SpillCounters, worker: int
     ) -> None:
         """Raises OSError or ValueError where it can never work as configured."""
-        self.has_room = True
+        self._has_room = True
+        self._retry_at = 0.0  # monotonic; until then the file is left alone, after an error
         self._availability = availability
         self._counters = counters
         self._patience = settings.rabbitmq_spill_after
@@ -161,6 +165,11 @@ class Spill:
 
     # What a hedge asks for, see `hedge.Place`
 
+    @property
+    def takes_rows(self) -> bool:
+        """See `hedge.Place`."""
+        return self._has_room and now() >= self._retry_at
+
     def spills(self, refusal: Reply) -> bool:
         """See `hedge.Place`."""
         return refusal in self._kinds
@@ -183,6 +192,7 @@ class Spill:
             self._counters.spill_stored += len(outcomes)
         elif is_held:
             self._held -= len(outcomes)
+            self._retry_at = now() + RETRY
         # What the file can never hold, the broker may take later.
         settle([replies.NOT_STORED if each is replies.TOO_LARGE else each for each in outcomes])
 
@@ -218,6 +228,7 @@ class Spill:
     def _change_again(self, forgotten: list[str], released: list[str]) -> None:
         self._forgotten += forgotten
         self._released += released
+        self._retry_at = now() + RETRY
 
     # Whether mail may come in, and what the log says
 
@@ -226,7 +237,8 @@ class Spill:
         while True:
             await asyncio.sleep(interval)
             self._broker.expire(now() - self._patience)
-            self._change_rows()
+            if now() >= self._retry_at:
+                self._change_rows()
             self._look()
 
     def _look(self) -> None:
@@ -241,7 +253,7 @@ class Spill:
             self._remembered = seen.body_limit
             self._committer.run(lambda file: file.remember(LIMIT, seen.body_limit))
         availability.is_refused = seen.is_refused
-        availability.refusal = None if is_well or self.has_room else replies.NO_SPACE
+        availability.refusal = None if is_well or self._has_room else replies.NO_SPACE
         availability.trouble = "" if is_well else f"{seen.trouble}; {self._path} is full"
         if self._since and is_well and now() - self._last > QUIET:
             log.info(
@@ -262,7 +274,7 @@ class Spill:
         self._rows += rows
 
     def _on_room(self, has_room: bool) -> None:
-        self.has_room = has_room
+        self._has_room = has_room
         self._look()
 
     # The end

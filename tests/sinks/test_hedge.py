@@ -19,7 +19,7 @@ class Place:
     """A spill in memory, and the loop; what is to happen later happens when it is told to."""
 
     def __init__(self, has_room: bool) -> None:
-        self.has_room = has_room
+        self.takes_rows = has_room
         self.held: set[str] = set()
         self.released: set[str] = set()
         self.writing: list[tuple[list[str], bool, Settle]] = []

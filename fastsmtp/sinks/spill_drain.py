@@ -181,28 +181,37 @@ class SpillDrain:
         while not self._lock.take(DRAIN):  # noqa: ASYNC110
             await asyncio.sleep(POLL_INTERVAL)
         self.is_elected = True
+        await self._do(self._open)
+
+    def _open(self) -> None:
+        """Runs in the thread: whoever is cancelled meanwhile lets go of what it opens."""
         if self._file is None:
-            self._file = await self._do(self._open_file)
-            await self._do(self._file.adopt)
+            self._file = self._open_file()
+            self._file.adopt()
 
     async def _let_go(self) -> None:
         """Give lane, file and lock back; what the broker has said is in the file by then."""
         lane, self._lane = self._lane, None
         if lane is not None:
             await lane.close()
-        file, self._file = self._file, None
-        if file is not None:
-            try:
-                await self._do(file.settle, *self._take_settled())
-            except OSError as error:
-                log.warning("%s: rows that RabbitMQ has are published again", error)
-            await self._do(file.close)
+        await self._do(self._close, *self._take_settled())
         self.in_flight.clear()
         self._busy.clear()
         self._octets = 0
         if self.is_elected:
             self.is_elected = False
             self._lock.release(DRAIN)
+
+    def _close(self, published: list[int], refused: list[int]) -> None:
+        """Runs in the thread, behind what was begun there."""
+        file, self._file = self._file, None
+        if file is None:
+            return
+        try:
+            file.settle(published, refused)
+        except OSError as error:
+            log.warning("%s: rows that RabbitMQ has are published again", error)
+        file.close()
 
     async def _drain(self) -> None:
         file = self._file

@@ -163,6 +163,7 @@ def test_no_mail_is_lost_when_fastsmtp_is_killed_while_it_spills(
     assert ledger.in_flight > 0, "nothing was in flight at any kill"
 
 
+@pytest.mark.skipif(ROUNDS == 1, reason="make faults")
 @pytest.mark.parametrize("name", ["drain-deletes-early", "hedge-forgets"])
 def test_it_sees_a_spill_with_a_broken_promise(
     killable: Broker, start_daemon: Start, spill: str, ledger: Ledger, name: str

@@ -15,7 +15,7 @@ import pytest
 from fastsmtp import replies
 from fastsmtp.sinks.file_lock import OWNER, FileLock
 from fastsmtp.sinks.hedge import Hedge
-from fastsmtp.sinks.spill_drain import POLL_INTERVAL
+from fastsmtp.sinks.spill_drain import POLL_INTERVAL, SpillDrain
 from fastsmtp.sinks.spill_file import LIMIT, SpillFile
 from tests.support.daemon import Daemon
 from tests.support.damage import overwrite
@@ -289,6 +289,39 @@ async def test_a_row_that_is_not_taken_blocks_no_other(spill: str) -> None:
         assert file.stuck() == 2
         file.close()
         assert sink.metrics.spill_published == 2
+
+
+async def rows_before_the_ack(spill: str) -> int:
+    """How many rows are left of ten that were published, and not confirmed."""
+    async with FakeBroker() as broker:
+        url = broker.url
+    settings = {"rabbitmq_spill": spill, "rabbitmq_spill_after": AFTER}
+    async with opened(url, "inbox", **settings) as sink:
+        assert {await sink.put(b"x") for _ in range(10)} == {None}
+    async with spilling(spill) as (sink, broker):
+        broker.publishes = "silent"
+        await eventually(lambda: len(broker.ids) >= 10, 20)
+        await asyncio.sleep(2 * POLL_INTERVAL)  # when they would be deleted
+        return rows(spill)
+
+
+@on_uvloop
+async def test_a_row_stays_until_its_ack(spill: str) -> None:
+    assert await rows_before_the_ack(spill) == 10
+
+
+@on_uvloop
+async def test_a_drain_that_deletes_before_the_ack_is_seen(
+    spill: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = SpillDrain._publish
+
+    async def published(self: SpillDrain, file: SpillFile, seqs: list[int]) -> None:
+        await publish(self, file, seqs)
+        self._published += self.in_flight
+
+    monkeypatch.setattr(SpillDrain, "_publish", published)
+    assert await rows_before_the_ack(spill) == 0
 
 
 @on_uvloop
